@@ -1,0 +1,20 @@
+from agents.models.agent import Agent, Channel, Scope, StageChange
+from agents.models.call import Call
+from agents.models.case import Case, Turn
+from agents.models.knowledge import Document, Passage
+from agents.models.release import Deployment, Release, Version
+
+__all__ = [
+    "Agent",
+    "Call",
+    "Case",
+    "Channel",
+    "Deployment",
+    "Document",
+    "Passage",
+    "Release",
+    "Scope",
+    "StageChange",
+    "Turn",
+    "Version",
+]

@@ -1,0 +1,53 @@
+"""The durable call log: one row for each attempt at a model, copied from the stream by the drain."""
+
+from django.db import models
+
+
+class Call(models.Model):
+    """One attempt at one model. Names, not foreign keys: the log outlives what it tells of and is written by COPY."""
+
+    call_id = models.UUIDField()
+    attempt = models.PositiveSmallIntegerField(default=1)
+    at = models.DateTimeField()
+    purpose = models.CharField(max_length=10, default="gateway", help_text="turn, gateway, judge or shadow")
+    agent = models.CharField(max_length=50, blank=True)
+    channel = models.CharField(max_length=110, blank=True)
+    scope = models.CharField(max_length=170, blank=True)
+    release = models.CharField(max_length=70, blank=True)
+    case_ref = models.CharField(max_length=200, blank=True)
+    turn_id = models.UUIDField(null=True, blank=True)
+    key_prefix = models.CharField(max_length=20, blank=True)
+    provider = models.CharField(max_length=50, blank=True)
+    model = models.CharField(max_length=120)
+    tier = models.CharField(max_length=20, blank=True)
+    stream = models.BooleanField(default=False)
+    status = models.CharField(max_length=12, help_text="ok, error, timeout, cancelled, blocked or expired")
+    error = models.CharField(max_length=300, blank=True)
+    guardrail = models.CharField(max_length=10, default="passed", help_text="passed, redacted, blocked or escalated")
+    input_tokens = models.IntegerField(default=0)
+    cached_tokens = models.IntegerField(default=0)
+    output_tokens = models.IntegerField(default=0)
+    latency_ms = models.FloatField(default=0)
+    ttft_ms = models.FloatField(null=True, blank=True)
+    cost_nano = models.BigIntegerField(null=True, blank=True, help_text="Null: the price is unknown, never 0.")
+    price = models.CharField(max_length=10, help_text="exact, estimated or unknown")
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["call_id", "attempt"], name="agents_call_once_per_attempt"),
+            models.CheckConstraint(name="agents_call_price_known", condition=models.Q(price__in=["exact", "estimated", "unknown"])),
+            # Invariant 3: what has no price says so.
+            models.CheckConstraint(
+                name="agents_call_unknown_is_not_zero",
+                condition=models.Q(price="unknown", cost_nano=None) | (~models.Q(price="unknown") & models.Q(cost_nano__isnull=False)),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-at", "-id"], name="agents_call_recent"),
+            models.Index(fields=["scope", "-at"], name="agents_call_of_scope"),
+            models.Index(fields=["turn_id"], name="agents_call_of_turn"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.call_id}/{self.attempt}"

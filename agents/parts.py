@@ -1,0 +1,119 @@
+"""The contents of the five versioned parts: read into typed values, refused with a plain sentence when they do not fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from budgets import prices
+from escalations import edges
+from guardrails import screen
+
+CREDENTIAL = re.compile(r"^env:[A-Z][A-Z0-9_]*_API_KEY$")
+LOCAL = "local/extractive"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model as a ModelConfig names it. `upstream` is the name that the provider knows it by."""
+
+    name: str
+    upstream: str
+    dialect: str
+    base_url: str
+    credential: str
+    max_output_tokens: int
+    price: prices.Price
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def secret(self) -> str:
+        """The credential's value, read when it is needed so that it is nowhere else."""
+        return os.environ.get(self.credential.removeprefix("env:"), "") if self.credential else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """A compiled ModelConfig: tiers are fallback chains in order; the first rule that fits a call names its tier."""
+
+    models: Mapping[str, Model]
+    tiers: Mapping[str, tuple[str, ...]]
+    rules: tuple[Mapping[str, Any], ...]
+    default_tier: str
+    timeout_s: float
+    retries: int
+    version: int = 0
+
+
+def prompt(content: Any) -> str:
+    """The system prompt of a prompt version, `{"text": …}`."""
+    text = content.get("text") if isinstance(content, Mapping) else None
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("text is missing or empty.")
+    if len(text) > 50_000:
+        raise ValueError("text is longer than 50,000 characters.")
+    return text
+
+
+def documents(content: Any) -> list[str]:
+    """The document hashes of a knowledge version, `{"documents": [sha256, …]}`."""
+    hashes = content.get("documents") if isinstance(content, Mapping) else None
+    if not isinstance(hashes, list) or not all(isinstance(h, str) and len(h) == 64 for h in hashes):
+        raise ValueError("documents is a list of content hashes.")
+    return hashes
+
+
+def routes(content: Any, version: int = 0) -> Routes:
+    """A ModelConfig: `{"models": {name: {…}}, "tiers": {name: [model, …]}, "rules": […], "default_tier": …}`."""
+    if not isinstance(content, Mapping) or not content.get("models"):
+        raise ValueError("models names at least one model.")
+    models = {name: _model(name, entry) for name, entry in content["models"].items()}
+    tiers = {name: tuple(chain) for name, chain in (content.get("tiers") or {"default": list(models)}).items()}
+    for name, chain in tiers.items():
+        if not chain:
+            raise ValueError(f"tier {name} is empty.")
+        if unknown := [model for model in chain if model not in models]:
+            raise ValueError(f"tier {name} names {unknown[0]}, which models does not define.")
+    default = content.get("default_tier") or next(iter(tiers))
+    rules = tuple(content.get("rules") or ())
+    for tier in [default, *(rule.get("tier") for rule in rules)]:
+        if tier not in tiers:
+            raise ValueError(f"there is no tier {tier}.")
+    timeout = float(content.get("timeout_s", 20))
+    if not 0 < timeout <= 300:
+        raise ValueError("timeout_s is between 0 and 300 seconds.")
+    return Routes(models, tiers, rules, default, timeout, min(int(content.get("retries", 1)), 3), version)
+
+
+def _model(name: str, entry: Mapping[str, Any]) -> Model:
+    dialect = entry.get("dialect", "local" if name.startswith("local/") else "openai")
+    if dialect not in ("local", "openai"):
+        raise ValueError(f"model {name}: there is no dialect {dialect}.")
+    base_url = str(entry.get("base_url", "")).rstrip("/")
+    if dialect != "local" and urlsplit(base_url).scheme not in ("http", "https"):
+        raise ValueError(f"model {name}: base_url is an http or https address.")
+    credential = str(entry.get("credential", ""))
+    if credential and not CREDENTIAL.match(credential):
+        raise ValueError(f"model {name}: credential is env:NAME_API_KEY.")
+    limit = int(entry.get("max_output_tokens", 1_000))
+    if not 1 <= limit <= 200_000:
+        raise ValueError(f"model {name}: max_output_tokens is between 1 and 200,000.")
+    upstream = str(entry.get("upstream", name))
+    overrides = {name: entry["price"]} if entry.get("price") else {}
+    price = prices.price_of(name if overrides else upstream, str(entry.get("provider", "")), overrides)
+    return Model(name, upstream, dialect, base_url, credential, limit, price, dict(entry.get("headers") or {}))
+
+
+def validate(kind: str, content: Any) -> None:
+    """Raise ValueError with a plain sentence unless the content of this kind compiles."""
+    readers = {
+        "prompt": prompt,
+        "knowledge": documents,
+        "models": routes,
+        "guardrails": screen.compile_policy,
+        "edges": edges.compile_policy,
+    }
+    readers[kind](content)
