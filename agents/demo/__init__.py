@@ -1,0 +1,1 @@
+"""The demo: a fictional shop, its knowledge base and its customers."""
