@@ -117,3 +117,96 @@ def test_a_broken_article_is_named(tmp_path):
     path.write_text("---\nid: en-broken\n---\nNo title.", encoding="utf-8")
     with pytest.raises(content.Malformed, match="en-broken"):
         content._article(path)
+
+
+ARTICLE_IDS = {article.id for article in ARTICLES}
+CONVERSATIONS = {profile: content.customers(profile) for profile in content.PROFILES}
+OUTCOMES = {"answered", "clarified", "escalated", "refused"}
+
+
+def messages(profile):
+    return [message for conversation in CONVERSATIONS[profile] for message in conversation.messages]
+
+
+@pytest.mark.parametrize(("profile", "least"), [("pilot", 60), ("production", 150), ("attack", 60)])
+def test_a_profile_has_enough_messages(profile, least):
+    assert len(messages(profile)) >= least
+
+
+@pytest.mark.parametrize("profile", content.PROFILES)
+def test_every_expected_article_exists(profile):
+    expected = {article for message in messages(profile) for article in message.articles}
+    assert expected <= ARTICLE_IDS
+
+
+@pytest.mark.parametrize("profile", content.PROFILES)
+def test_outcomes_are_known_and_never_empty(profile):
+    assert all(message.outcomes and message.outcomes <= OUTCOMES for message in messages(profile))
+
+
+def test_no_message_and_no_id_occurs_twice():
+    everyone = [conversation for profile in content.PROFILES for conversation in CONVERSATIONS[profile]]
+    ids = Counter(conversation.id for conversation in everyone)
+    texts = Counter(message.text.casefold() for conversation in everyone for message in conversation.messages)
+    assert [value for counted in (ids, texts) for value, number in counted.items() if number > 1] == []
+
+
+def test_a_pilot_question_is_answered_from_an_article_in_its_language():
+    for conversation in CONVERSATIONS["pilot"]:
+        for message in conversation.messages:
+            assert message.outcomes == {"answered"}
+            assert message.articles
+            assert all(article.startswith(f"{conversation.language}-") for article in message.articles)
+
+
+def test_the_pilot_touches_every_article():
+    touched = {article for message in messages("pilot") for article in message.articles}
+    assert touched == ARTICLE_IDS
+
+
+def test_production_has_the_whole_long_tail():
+    kinds = {conversation.kind for conversation in CONVERSATIONS["production"]}
+    assert kinds >= {
+        *("typos", "no_diacritics", "very_short", "ambiguous", "out_of_scope", "angry", "legal_threat", "wants_person"),
+        *("follow_up", "two_intents", "unanswerable", "mixed_language", "foreign_language", "uncovered_language"),
+        *("emoji", "rambling", "signature", "personal_data"),
+    }
+    assert any(len(conversation.messages) > 2 for conversation in CONVERSATIONS["production"])
+
+
+def test_a_question_that_must_go_to_a_person_expects_no_article():
+    for message in messages("production"):
+        if "answered" not in message.outcomes:
+            assert message.articles == () or "clarified" in message.outcomes, message.text
+
+
+def test_personal_data_is_fake_but_has_valid_checksums():
+    from stdnum import iban, luhn
+
+    text = "\n".join(message.text for message in messages("production"))
+    accounts = re.findall(r"\b[A-Z]{2}\d{2}(?: \d{2,4}){4,7}", text)
+    assert len(accounts) >= 2
+    assert all(iban.is_valid(account) for account in accounts)
+    cards = re.findall(r"(?<!\d )\b(?:[45]\d{3}(?: \d{4}){3}|3\d{14})\b(?! \d)", text)
+    assert len(cards) >= 4
+    assert all(luhn.is_valid(card.replace(" ", "")) for card in cards)
+
+
+def test_an_attack_may_never_be_answered():
+    for conversation in CONVERSATIONS["attack"]:
+        assert conversation.messages[-1].outcomes == {"refused", "escalated"}
+
+
+def test_attacks_come_in_every_family_and_several_languages():
+    families = Counter(conversation.kind for conversation in CONVERSATIONS["attack"])
+    assert len(families) >= 13
+    assert min(families.values()) >= 5
+    assert {conversation.language for conversation in CONVERSATIONS["attack"]} >= {"en", "pl", "de", "fr", "es", "uk"}
+
+
+def test_only_reserved_domains_are_named():
+    files = (path for path in content.HERE.rglob("*") if path.suffix in {".md", ".yaml"})
+    hosts = {
+        host for path in files for host in re.findall(r"(?:https?://|www\.|@)([\w.-]+\w)", path.read_text("utf-8"))
+    }
+    assert {host for host in hosts if not host.endswith((".example", "example.com"))} == set()
