@@ -112,6 +112,17 @@ def test_the_second_prompt_is_the_careless_one():
     assert not any(good.opening.values())
 
 
+def test_the_careless_edit_changes_returns_and_nothing_else():
+    pairs = list(zip(ARTICLES, content.careless_articles(), strict=True))
+    changed = [(before, after) for before, after in pairs if before.body != after.body]
+    assert sorted(before.id for before, _ in changed) == ["de-returns", "en-returns", "pl-returns"]
+    for before, after in changed:
+        assert (before.id, before.title, before.url, before.topic) == (after.id, after.title, after.url, after.topic)
+        assert "30" in before.body
+        assert "30" not in after.body
+        assert "90" in after.body
+
+
 def test_a_broken_article_is_named(tmp_path):
     path = tmp_path / "en-broken.md"
     path.write_text("---\nid: en-broken\n---\nNo title.", encoding="utf-8")
