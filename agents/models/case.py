@@ -78,6 +78,8 @@ class Turn(models.Model):
     tester = models.BooleanField(default=False)
     key_prefix = models.CharField(max_length=20, blank=True)
     callback_url = models.URLField(max_length=500, blank=True)
+    instruction = models.TextField(blank=True, help_text="What a person told the agent when handing the turn back.")
+    returned = models.PositiveSmallIntegerField(default=0)
     wanted_release = models.ForeignKey(Release, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
 
     outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.PENDING)

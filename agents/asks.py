@@ -1,0 +1,189 @@
+"""What the doors hand to the pipeline, and what it hands back."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agents.snapshot import Live, ScopeState
+from budgets.ledger import Limit
+from guardrails.screen import Screening, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf models are called: what the call log names, and the budgets that must have room."""
+
+    scope: ScopeState
+    live: Live
+    epoch: int
+    purpose: str = "gateway"
+    case_ref: str = ""
+    turn_id: str = ""
+    key_prefix: str = ""
+    key_limits: tuple[Limit, ...] = ()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.scope.limits + self.key_limits
+
+    def names(self) -> dict[str, str]:
+        """The part of a log entry that does not change between attempts."""
+        return {
+            "purpose": self.purpose,
+            "agent": self.scope.agent,
+            "channel": self.scope.channel,
+            "scope": self.scope.name,
+            "release": self.live.name,
+            "case_ref": self.case_ref,
+            "turn_id": self.turn_id,
+            "key_prefix": self.key_prefix,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One customer message on a managed agent, with what the case already holds."""
+
+    caller: Caller
+    message: str
+    history: Sequence[tuple[str, str]] = ()  # (customer | agent | person, text), oldest first, without this message
+    language: str = ""
+    topic: str = ""
+    turn_number: int = 1
+    clarified: int = 0
+    returned: int = 0
+    recent_contacts: int = 1
+    tester: bool = False
+    instruction: str = ""
+
+    @property
+    def scope(self) -> ScopeState:
+        return self.caller.scope
+
+    @property
+    def live(self) -> Live:
+        return self.caller.live
+
+    def on(self, caller: Caller) -> Ask:
+        return replace(self, caller=caller)
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """One plain gateway call in OpenAI's wire format: `wanted` is a concrete model or `auto`."""
+
+    caller: Caller
+    body: Mapping[str, Any]
+    wanted: str = "auto"
+
+    def on(self, caller: Caller) -> Plain:
+        return replace(self, caller=caller)
+
+
+@dataclass(slots=True)
+class Step:
+    name: str
+    result: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, result: str, **detail: Any) -> None:
+        self.result = result
+        self.detail.update(detail)
+
+
+class Path:
+    """The trace of a turn: each step with its milliseconds, its result and its evidence."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Any]] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        step, started = Step(name), time.perf_counter()
+        try:
+            yield step
+        except Exception as error:
+            step.result = step.result or type(error).__name__
+            raise
+        finally:
+            ms = round((time.perf_counter() - started) * 1000, 3)
+            self.steps.append({"step": step.name, "ms": ms, "result": step.result, "detail": step.detail})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a turn. `reply` is what the customer may see now; `draft` what the agent would say.
+
+    `findings`: (stage, what was seen, microseconds). `escalate`: what the queue needs to know, when a person is asked.
+    """
+
+    outcome: str
+    reason: str
+    rule: str
+    language: str
+    reply: str = ""
+    reply_by: str = ""
+    draft: str = ""
+    confidence: float | None = None
+    features: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Sequence[str] = ()
+    citations: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[tuple[str, Sequence[Seen], int]] = ()
+    trace: Sequence[Mapping[str, Any]] = ()
+    cost_nano: int = 0
+    release: str = ""
+    release_id: int | None = None
+    policy_hash: str = ""
+    escalate: Mapping[str, Any] | None = None
+
+    def for_the_person_in_charge(self) -> Outcome:
+        """The same, withheld: a person has taken the case over and decides what is said."""
+        ask = without_model("owned_by_human", "A person took the case over while the agent was at work.", self.language)
+        return replace(self, outcome="escalated", reply="", reply_by="", reason=ask.reason, rule=ask.rule, escalate=ask.escalate)
+
+
+def without_model(edge: str, reason: str, language: str) -> Outcome:
+    """A turn that goes to a person without any model being asked."""
+    return Outcome(
+        outcome="escalated",
+        reason=edge,
+        rule=f"system:{edge}",
+        language=language,
+        escalate={
+            "kind": "case",
+            "edge": edge,
+            "reason": reason,
+            "priority": 2,
+            "queue": "default",
+            "skill": "",
+            "blind": False,
+            "deadline_s": None,
+            "on_timeout": "keep_waiting",
+        },
+    )
+
+
+class Blocked(Exception):
+    """A guardrail refuses the question (`stage` inbound) or the answer (outbound) of a plain call."""
+
+    def __init__(self, stage: str, seen: Screening, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.seen = seen
+
+
+class Stale(Exception):
+    """The configuration changed since this process looked; nothing was held or sent."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"epoch {epoch}")
+        self.epoch = epoch
+
+
+def new_call_id() -> str:
+    return str(uuid.uuid4())

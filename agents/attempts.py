@@ -1,0 +1,236 @@
+"""Attempts at models: each holds its money before it is sent and settles once, with its line in the call log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from agents import providers, routing
+from agents.asks import Caller, Path, Stale, new_call_id
+from agents.connections import redis_async
+from agents.parts import Model
+from agents.providers import Completion, Delta, Failed, Request, Usage
+from agents.providers.base import estimate_tokens
+from budgets import ledger, prices
+from budgets.ledger import Hold
+from guardrails.screen import Screening
+
+GUARDRAIL = {"allow": "passed", "redact": "redacted", "block": "blocked", "escalate": "escalated"}
+RETRY_PAUSE_S = 0.2
+STREAM = "ph:calls"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at one model, from its hold to its settlement."""
+
+    caller: Caller
+    model: Model
+    choice: routing.Choice
+    hold: Hold
+    input_bytes: int
+    stream: bool = False
+    started: float = field(default_factory=time.perf_counter)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    first_token: float | None = None
+    completion: Completion | None = None
+    screenings: list[tuple[str, Screening]] = field(default_factory=list)
+    answer: Screening | None = None
+    settled: bool = False
+    cost_nano: int = 0
+
+    async def settle(self, status: str = "ok", error: str = "", usage: Usage | None = None) -> int:
+        """Give back the hold, charge what was used, write the call down; once. Returns nano-dollars."""
+        if self.settled:
+            return self.cost_nano
+        self.settled = True
+        usage = usage or (self.completion.usage if self.completion else Usage(0, 0))
+        self.cost_nano = prices.cost(self.model.price, usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+        entry = self._entry(status, error, usage)
+        await asyncio.shield(ledger.settle(redis_async(), self.hold, self.cost_nano, entry))
+        return self.cost_nano
+
+    @property
+    def completion_text(self) -> str:
+        return self.completion.text if self.completion else ""
+
+    def so_far(self, text: str) -> Usage:
+        """The usage to charge when an answer broke off: the whole input, and the tokens that came."""
+        return Usage(estimate_tokens("x" * self.input_bytes), estimate_tokens(text) if text else 0, counted=False)
+
+    def _entry(self, status: str, error: str, usage: Usage) -> dict[str, str]:
+        now = time.perf_counter()
+        exact = usage.counted and self.model.price.certainty == "exact"
+        return {
+            **entry_of(self.caller, self.hold.call_id, self.hold.attempt, self.at),
+            "provider": self.model.dialect,
+            "model": self.model.name,
+            "tier": self.choice.tier,
+            "stream": "1" if self.stream else "",
+            "status": status,
+            "error": error[:300],
+            "guardrail": worst(self.screenings),
+            "findings": findings_json(self.screenings) if self.caller.purpose == "gateway" else "",
+            "input_tokens": str(usage.input_tokens),
+            "cached_tokens": str(usage.cached_tokens),
+            "output_tokens": str(usage.output_tokens),
+            "latency_ms": f"{(now - self.started) * 1000:.2f}",
+            "ttft_ms": f"{(self.first_token - self.started) * 1000:.2f}" if self.first_token else "",
+            "cost_nano": str(self.cost_nano),
+            "price": "exact" if exact else "estimated",
+        }
+
+
+def entry_of(caller: Caller, call_id: str, attempt: int, at: datetime) -> dict[str, str]:
+    return {**caller.names(), "call_id": call_id, "attempt": str(attempt), "at": at.isoformat()}
+
+
+def worst(screenings: list[tuple[str, Screening]]) -> str:
+    order = ("allow", "redact", "escalate", "block")
+    actions = [seen.action for _, seen in screenings] or ["allow"]
+    return GUARDRAIL[max(actions, key=order.index)]
+
+
+def findings_json(screenings: list[tuple[str, Screening]]) -> str:
+    """Findings of a plain call travel with its log entry; the drain writes both down."""
+    rows = [
+        {
+            "stage": stage,
+            "us": screening.us,
+            "rule": seen.rule,
+            "family": seen.family,
+            "action": seen.action,
+            "severity": seen.severity,
+            "language": seen.language,
+            "view": seen.view,
+            "start": seen.start,
+            "end": seen.end,
+            "excerpt": seen.excerpt,
+        }
+        for stage, screening in screenings
+        for seen in screening.findings
+    ]
+    return orjson.dumps(rows).decode() if rows else ""
+
+
+async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str, Screening]]) -> None:
+    """A question that was refused reached no model, but is in the log all the same."""
+    entry = {
+        **entry_of(caller, new_call_id(), 1, datetime.now(UTC)),
+        "model": wanted,
+        "status": "blocked",
+        "guardrail": worst(screenings),
+        "findings": findings_json(screenings),
+        "cost_nano": "0",
+        "price": "exact",
+    }
+    await redis_async().xadd(STREAM, entry)  # type: ignore[arg-type]
+
+
+async def reserve(
+    caller: Caller, model: Model, choice: routing.Choice, request: Request, call_id: str, number: int, *, stream: bool = False
+) -> Attempt:
+    """Hold the most that the attempt can cost in every budget that applies.
+
+    :raises Exhausted: some budget has no room; nothing is held. :raises Stale: the configuration changed.
+    """
+    size = len(orjson.dumps(request.body.get("messages", ()))) + len(orjson.dumps(request.body.get("tools") or 0))
+    nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
+    entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
+    hold = await ledger.reserve(redis_async(), call_id, number, nano, caller.limits, context=entry)
+    attempt = Attempt(caller, model, choice, hold, size, stream)
+    if hold.epoch > caller.epoch:
+        await ledger.release(redis_async(), hold)
+        raise Stale(hold.epoch)
+    return attempt
+
+
+def _output_limit(body: Mapping[str, Any], model: Model) -> int:
+    asked = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_output_tokens
+    return int(asked) * max(1, int(body.get("n") or 1))
+
+
+def _line_up(choice: routing.Choice, retries: int) -> list[Model]:
+    """The chain, its first model tried again before the next one is asked."""
+    first, *others = choice.models
+    return [first] * (1 + retries) + others
+
+
+async def call(
+    caller: Caller, choice: routing.Choice, request: Request, path: Path, made: list[Attempt]
+) -> Attempt:
+    """The first attempt that answers, not settled yet; the failed ones before it are. All are appended to `made`.
+
+    :raises Exhausted: before a model answered; Failed: the last failure when none did.
+    """
+    call_id, failure = new_call_id(), Failed("client", "No model is configured.", sent=False)
+    line_up = _line_up(choice, caller.live.routes.retries)
+    for number, model in enumerate(line_up, start=1):
+        with path.step("held") as step:
+            attempt = await reserve(caller, model, choice, request, call_id, number)
+            made.append(attempt)
+            step.say(f"${attempt.hold.nano / 1e9:.6f}", model=model.name, nano=attempt.hold.nano, pressure=attempt.hold.pressure)
+        try:
+            with path.step("called") as step:
+                attempt.completion = await providers.complete(model, request, caller.live.routes.timeout_s)
+                step.say("ok", model=model.name, tokens=attempt.completion.usage.output_tokens)
+        except Failed as error:
+            path.steps[-1].update(result=error.kind, detail={"model": model.name, "error": str(error)})
+            await settle_failure(attempt, error)
+            failure = error
+            if not error.retryable:
+                break
+            if number < len(line_up):
+                await asyncio.sleep(min(error.retry_after, 1.0) or RETRY_PAUSE_S)
+        except BaseException:
+            await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far("")))
+            raise
+        else:
+            return attempt
+    raise failure
+
+
+async def settle_failure(attempt: Attempt, error: Failed, text: str = "") -> None:
+    """An attempt that broke off after it was sent is charged its input and what came; a refused one costs nothing."""
+    broke_off = error.sent and error.kind in ("timeout", "cut", "garbage")
+    status = "timeout" if error.kind == "timeout" else "error"
+    await attempt.settle(status, str(error), attempt.so_far(text) if broke_off else Usage(0, 0))
+
+
+async def open_stream(
+    caller: Caller, choice: routing.Choice, request: Request
+) -> tuple[Attempt, AsyncIterator[Delta]]:
+    """An attempt whose first piece has arrived, and its pieces. Until then a failure fails over unseen."""
+    call_id, failure = new_call_id(), Failed("client", "No model is configured.", sent=False)
+    for number, model in enumerate(_line_up(choice, caller.live.routes.retries), start=1):
+        attempt = await reserve(caller, model, choice, request, call_id, number, stream=True)
+        deltas = providers.stream(model, request, caller.live.routes.timeout_s)
+        try:
+            first = await anext(deltas)
+        except StopAsyncIteration:
+            failure = Failed("cut", "The provider ended the stream before the answer began.")
+            await settle_failure(attempt, failure)
+        except Failed as error:
+            failure = error
+            await settle_failure(attempt, error)
+            if not error.retryable:
+                break
+        except BaseException:
+            await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far("")))
+            raise
+        else:
+            attempt.first_token = time.perf_counter()
+            return attempt, _from(first, deltas)
+    raise failure
+
+
+async def _from(first: Delta, rest: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
+    yield first
+    async for delta in rest:
+        yield delta

@@ -1,0 +1,148 @@
+"""From the call stream into Postgres: a consumer group, COPY, and idempotence on call id and attempt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
+from redis import RedisError, ResponseError
+
+from agents.attempts import STREAM
+from agents.connections import redis_sync
+from guardrails.models import Finding
+from guardrails.screen import Seen
+
+GROUP = "postgres"
+BATCH = 2_000
+BLOCK_MS = 250
+IDLE_MS = 15_000
+log = logging.getLogger(__name__)
+
+COLUMNS = (
+    "call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id", "key_prefix", "provider",
+    "model", "tier", "stream", "status", "error", "guardrail", "input_tokens", "cached_tokens", "output_tokens", "latency_ms",
+    "ttft_ms", "cost_nano", "price",
+)  # fmt: skip
+LENGTHS = {"purpose": 10, "agent": 50, "channel": 110, "scope": 170, "release": 70, "case_ref": 200, "key_prefix": 20, "provider": 50,
+           "model": 120, "tier": 20, "status": 12, "error": 300, "guardrail": 10, "price": 10}  # fmt: skip
+INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
+
+
+def drain(stopped: Callable[[], bool], consumer: str) -> None:
+    """Move entries until told to stop. What was read and not written is read again: nothing is lost, nothing is doubled."""
+    redis = redis_sync()
+    _make_group()
+    claimed_at = 0.0
+    while not stopped():
+        try:
+            if time.monotonic() - claimed_at > IDLE_MS / 1000:
+                claimed_at = time.monotonic()
+                _, stale, *_ = redis.xautoclaim(STREAM, GROUP, consumer, IDLE_MS, count=BATCH)  # type: ignore[misc]
+                _move([entry for entry in stale if entry[1]])
+            _move(_read(consumer))
+        except (RedisError, DatabaseError) as error:
+            log.warning("calls wait in the stream: %s", type(error).__name__)
+            connection.close()
+            time.sleep(0.5)
+            _make_group()
+
+
+def lag() -> int:
+    """Entries that are in the stream and not in Postgres yet."""
+    return int(redis_sync().xlen(STREAM))  # type: ignore[arg-type]
+
+
+def _make_group() -> None:
+    try:
+        redis_sync().xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    except ResponseError:  # it is there
+        pass
+    except RedisError as error:
+        log.warning("Redis is away: %s", type(error).__name__)
+
+
+def _read(consumer: str) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:
+    answer: Any = redis_sync().xreadgroup(GROUP, consumer, {STREAM: ">"}, count=BATCH, block=BLOCK_MS)
+    return answer[0][1] if answer else []
+
+
+def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    """Write a batch, then take it off the stream."""
+    if not entries:
+        return
+    decoded = [{key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()} for _, fields in entries]
+    write(decoded)
+    pipe = redis_sync().pipeline(transaction=False)
+    ids = [entry_id for entry_id, _ in entries]
+    pipe.xack(STREAM, GROUP, *ids)
+    pipe.xdel(STREAM, *ids)
+    pipe.execute()
+
+
+@transaction.atomic
+def write(entries: Sequence[Mapping[str, str]]) -> int:
+    """Rows for the entries that have none yet; the number of new rows. A corrected entry replaces an estimate by expiry."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE incoming (LIKE agents_call INCLUDING DEFAULTS) ON COMMIT DROP")
+        cursor.execute("ALTER TABLE incoming DROP COLUMN id")
+        with cursor.copy(f"COPY incoming ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+            for entry in entries:
+                copy.write_row(row(entry))
+        names = ", ".join(COLUMNS)
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("call_id", "attempt"))
+        cursor.execute(
+            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt) {names} FROM incoming "
+            "ORDER BY call_id, attempt, (status = 'expired') "
+            f"ON CONFLICT (call_id, attempt) DO UPDATE SET {updates} "
+            "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id",
+        )
+        fresh = {str(found[0]) for found in cursor.fetchall()}
+    for entry in entries:
+        if entry.get("findings") and entry["call_id"] in fresh:
+            _write_findings(entry)
+    return len(fresh)
+
+
+def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
+    """An entry's strings as the column types have them; what is missing gets the column's neutral value."""
+    return tuple(_value(name, entry.get(name, "")) for name in COLUMNS)
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "at":
+        return text or datetime.now(UTC).isoformat()
+    if name in INTEGERS:
+        return int(text or INTEGERS[name])
+    if name in LENGTHS:
+        return (text or _DEFAULTS.get(name, "")).replace("\x00", "")[: LENGTHS[name]]
+    if name == "stream":
+        return bool(text)
+    if name == "latency_ms":
+        return float(text or 0)
+    if name == "cost_nano":
+        return int(text) if text else None
+    return text or None
+
+
+_DEFAULTS = {"guardrail": "passed", "status": "ok", "purpose": "gateway", "price": "unknown"}
+
+
+def _write_findings(entry: Mapping[str, str]) -> None:
+    for found in orjson.loads(entry["findings"]):
+        stage, us = found.pop("stage"), found.pop("us")
+        Finding.objects.record(
+            [Seen(**found)],
+            agent=entry.get("agent", ""),
+            scope=entry.get("scope", ""),
+            stage=stage,
+            policy_hash=entry.get("policy_hash", ""),
+            call_id=entry["call_id"],
+            latency_us=us,
+            actor=f"key:{entry.get('key_prefix', '')}",
+        )

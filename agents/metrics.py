@@ -1,0 +1,111 @@
+"""Figures for the console: what happened today on each scope, and where the money went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.db.models import Count, ExpressionWrapper, F, FloatField, Q, Sum
+from django.db.models.aggregates import Aggregate
+from django.db.models.functions import Extract, TruncDate
+from django.utils import timezone
+
+from agents.models import Call, Scope, Turn
+
+OUTCOMES = ("answered", "clarified", "escalated", "refused", "withheld", "failed")
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's `percentile_cont(share) WITHIN GROUP (ORDER BY expression)`."""
+
+    function = "percentile_cont"
+    output_field = FloatField()
+    template = "%(function)s(%(share)s) WITHIN GROUP (ORDER BY %(expressions)s)"
+
+    def __init__(self, expression: object, share: float, **extra: object) -> None:
+        super().__init__(expression, share=share, **extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One scope's day so far, testers left out. Milliseconds are those from question to outcome; None without turns."""
+
+    answered: int = 0
+    clarified: int = 0
+    escalated: int = 0
+    refused: int = 0
+    withheld: int = 0
+    failed: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    cost_nano: int = 0
+
+    @property
+    def turns(self) -> int:
+        return self.answered + self.clarified + self.escalated + self.refused + self.withheld + self.failed
+
+    @property
+    def escalation_rate(self) -> float | None:
+        return self.escalated / self.turns if self.turns else None
+
+
+def day_start(zone: str, now: datetime | None = None) -> datetime:
+    """Midnight of the present day in that time zone."""
+    local = (now or timezone.now()).astimezone(ZoneInfo(zone))
+    return local.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def overview(scopes: Sequence[Scope], now: datetime | None = None) -> dict[int, Figures]:
+    """Each scope's figures since midnight of its channel, in one query."""
+    if not scopes:
+        return {}
+    today = Q()
+    for zone in {scope.channel.timezone for scope in scopes}:
+        ids = [scope.pk for scope in scopes if scope.channel.timezone == zone]
+        today |= Q(scope_id__in=ids, created_at__gte=day_start(zone, now))
+    took = ExpressionWrapper(Extract(F("finished_at") - F("created_at"), "epoch") * 1000.0, output_field=FloatField())
+    rows = (
+        Turn.objects.real()
+        .filter(today, finished_at__isnull=False)
+        .values("scope_id")
+        .annotate(
+            p50_ms=Percentile(took, 0.5),
+            p95_ms=Percentile(took, 0.95),
+            cost=Sum("cost_nano"),
+            **{name: Count("id", filter=Q(outcome=name)) for name in OUTCOMES},
+        )
+        .order_by()
+    )
+    found = {
+        row["scope_id"]: Figures(
+            **{name: row[name] for name in OUTCOMES}, p50_ms=row["p50_ms"], p95_ms=row["p95_ms"], cost_nano=row["cost"] or 0
+        )
+        for row in rows
+    }
+    return {scope.pk: found.get(scope.pk, Figures()) for scope in scopes}
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """One model's calls on one day (UTC)."""
+
+    day: date
+    model: str
+    cost_nano: int
+    calls: int
+    unpriced: int
+
+
+def spend_by_day(agents: Iterable[str], days: int = 30, now: datetime | None = None) -> list[Spend]:
+    """Cost by day and model, oldest first."""
+    since = (now or timezone.now()) - timedelta(days=days)
+    rows = (
+        Call.objects.filter(agent__in=list(agents), at__gte=since)
+        .annotate(day=TruncDate("at"))
+        .values("day", "model")
+        .annotate(cost=Sum("cost_nano"), calls=Count("id"), unpriced=Count("id", filter=Q(price="unknown")))
+        .order_by("day", "model")
+    )
+    return [Spend(row["day"], row["model"], row["cost"] or 0, row["calls"], row["unpriced"]) for row in rows]

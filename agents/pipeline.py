@@ -1,0 +1,163 @@
+"""THE HOT PATH. Screen the question → reserve the money → choose the model → call it (retry, fall back) → screen the
+answer → judge confidence → answer, clarify or escalate by the edge rules and the stage → settle the money and write
+the call down. `answer` walks it for a managed turn, `forward` and `forward_stream` for a plain call of the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from agents import attempts, confidence, knowledge, routing, snapshot
+from agents.asks import Ask, Blocked, Caller, Outcome, Path, Plain, Stale
+from agents.attempts import Attempt
+from agents.known import Known
+from agents.prompting import MAX_SOURCES, compose, question_of, questions_in, retrieval_question
+from agents.providers import Completion, Delta, Failed, Request
+from agents.streams import LookBack
+from budgets.ledger import Exhausted
+from escalations import edges
+from guardrails import screen
+from guardrails.screen import Screening
+
+
+async def answer(ask: Ask) -> Outcome:
+    """What becomes of one customer message. What customers, models and budgets can do is an outcome, not an error.
+
+    :raises Unavailable: Redis is away, so no money can be held.
+    """
+    while True:
+        try:
+            return await _walk(ask)
+        except Stale as change:  # a rollback arrived before the first call: begin again with what is live now
+            ask = ask.on(await _current(ask.caller, change.epoch))
+
+
+async def _walk(ask: Ask) -> Outcome:
+    path, known = Path(), Known(ask)
+    with path.step("screened") as step:
+        known.screen_question(screen.inbound(ask.message, ask.live.guardrails, languages=ask.scope.languages))
+        step.say(known.inbound.action, language=known.language, us=known.inbound.us, findings=len(known.inbound.findings))
+    if not known.needs_a_person_first:
+        with path.step("retrieved") as step:
+            known.sources = await _retrieve(ask, known)
+            step.say(f"{len(known.sources)} passages", sources=[hit.citation(n) for n, hit in enumerate(known.sources, 1)])
+        await _draft(ask, known, path)
+    with path.step("decided") as step:
+        verdict = edges.judge(ask.live.edges, known.facts())
+        step.say(verdict.action, edge=verdict.edge, rule=verdict.rule, fired=list(verdict.fired), stage=ask.scope.stage)
+    with path.step("settled") as step:
+        cost_nano = await known.settle(verdict)
+        step.say(f"{len(known.attempts)} calls", cost_nano=cost_nano)
+    return known.outcome(verdict, path, cost_nano)
+
+
+async def _retrieve(ask: Ask, known: Known) -> list[knowledge.Hit]:
+    """Passages of the live knowledge version that pass their own screening: documents, too, can carry orders."""
+    languages = [known.language, *(language for language in ask.scope.languages if language != known.language)]
+    hits = await knowledge.search(ask.live.knowledge_id, retrieval_question(ask), languages, ask.topic, MAX_SOURCES)
+    return [hit for hit in hits if known.screen_passage(screen.passage(hit.text, ask.live.guardrails))]
+
+
+async def _draft(ask: Ask, known: Known, path: Path) -> None:
+    """Reserve, choose, call, screen, judge. What fails here is a fact for the edge rules."""
+    request = compose(ask, known.language, known.inbound.text, known.sources)
+    try:
+        with path.step("routed") as step:
+            choice = routing.choose(ask.live.routes, known.route_facts())
+            step.say(choice.models[0].name, tier=choice.tier, rule=choice.rule)
+        await attempts.call(ask.caller, choice, request, path, known.attempts)
+    except Exhausted as error:
+        known.exhausted = error
+    except Failed as error:
+        known.failure = error
+    else:
+        known.judge(path)
+
+
+async def forward(plain: Plain) -> Attempt:
+    """A plain call, answered whole: guarded, budgeted and written down like every other. The attempt is settled.
+
+    :raises Blocked: question or answer refused; Exhausted: no money; Failed: no model answered; UnknownModel.
+    """
+    while True:
+        try:
+            return await _forward(plain)
+        except Stale as change:
+            plain = plain.on(await _current(plain.caller, change.epoch))
+
+
+async def _forward(plain: Plain) -> Attempt:
+    request, inbound = await _screened(plain)
+    choice = routing.choose(plain.caller.live.routes, question_of(plain), plain.wanted)
+    attempt = await attempts.call(plain.caller, choice, request, Path(), [])
+    try:
+        attempt.screenings += [("inbound", inbound)] if inbound.findings else []
+        attempt.answer = _screen_answer(plain, attempt, attempt.completion_text)
+        if attempt.answer.action in ("block", "escalate"):
+            raise Blocked("outbound", attempt.answer, "The answer was withheld by a guardrail.")
+    finally:
+        await attempt.settle()
+    return attempt
+
+
+async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
+    """A plain call, streamed: the pieces leave when nothing forbidden can begin in them any more.
+
+    Raises as `forward` does until the first piece; after it the iterator raises `Blocked` or `Failed`.
+    """
+    while True:
+        try:
+            request, inbound = await _screened(plain)
+            choice = routing.choose(plain.caller.live.routes, question_of(plain), plain.wanted)
+            attempt, deltas = await attempts.open_stream(plain.caller, choice, request)
+            attempt.screenings += [("inbound", inbound)] if inbound.findings else []
+            return attempt, _guarded(plain, attempt, deltas)
+        except Stale as change:
+            plain = plain.on(await _current(plain.caller, change.epoch))
+
+
+async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
+    """The stream behind a look-back buffer, settled however it ends: done, cut, blocked or abandoned by the client."""
+    buffer, usage = LookBack(lambda text: _screen_answer(plain, attempt, text)), None
+    try:
+        async for delta in deltas:
+            usage = delta.usage or usage
+            for piece in buffer.push(delta):
+                yield piece
+        for piece in buffer.flush():
+            yield piece
+    except Failed as error:
+        await attempts.settle_failure(attempt, error, buffer.seen)
+        raise
+    except Blocked:
+        await attempt.settle(usage=attempt.so_far(buffer.seen))
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(buffer.seen)))
+        raise
+    await attempt.settle(usage=usage or attempt.so_far(buffer.seen))
+
+
+async def _screened(plain: Plain) -> tuple[Request, Screening]:
+    """The call with its user and tool texts screened: refused, or redacted in place."""
+    body, inbound = questions_in(plain)
+    if inbound.action in ("block", "escalate"):
+        await attempts.write_blocked(plain.caller, plain.wanted, [("inbound", inbound)])
+        raise Blocked("inbound", inbound, screen.refusal(plain.caller.live.guardrails, inbound.language))
+    return Request(body, language=inbound.language), inbound
+
+
+def _screen_answer(plain: Plain, attempt: Attempt, text: str) -> Screening:
+    seen = screen.outbound(text, plain.caller.live.guardrails, canary=plain.caller.live.canary)
+    if seen.findings:
+        attempt.screenings = [row for row in attempt.screenings if row[0] != "outbound"] + [("outbound", seen)]
+    return seen
+
+
+async def _current(caller: Caller, epoch: int) -> Caller:
+    """The same caller on the configuration that is live now."""
+    now = await snapshot.current(epoch)
+    scope = now.scopes[caller.scope.name]
+    return replace(caller, scope=scope, live=scope.live_for(caller.case_ref) or caller.live, epoch=now.epoch)

@@ -1,0 +1,80 @@
+"""What goes to a model and what comes back, whatever dialect it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.knowledge.search import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `counted` is False where the provider told nothing and we estimated from bytes."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A chat completion as the OpenAI wire format has it (`body`, without model and stream), and the sources behind it."""
+
+    body: Mapping[str, Any]
+    sources: Sequence[Hit] = ()
+    question: str = ""
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer. `raw` is the provider's own JSON object, passed on to gateway callers as it came."""
+
+    text: str
+    usage: Usage
+    finish: str
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    unsupported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One piece of a streamed answer; `raw` is the provider's chunk. The last one carries the usage where it is told."""
+
+    raw: Mapping[str, Any]
+    text: str = ""
+    usage: Usage | None = None
+    finish: str = ""
+
+
+class Failed(Exception):
+    """A model did not answer. `kind`: connect, timeout, rate_limit, server, client, garbage or cut."""
+
+    def __init__(self, kind: str, message: str, *, status: int = 0, retry_after: float = 0.0, sent: bool = True) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.retry_after = retry_after
+        self.sent = sent
+
+    @property
+    def retryable(self) -> bool:
+        """Worth another try at this or another model: everything but a request that the model refuses as such."""
+        return self.kind != "client"
+
+
+def estimate_tokens(text: str) -> int:
+    """About the tokens of a text, never fewer than one: bytes by 3.6, which is generous for English and fair for Polish."""
+    return max(1, round(len(text.encode("utf-8", "surrogatepass")) / 3.6))
+
+
+def text_of(content: Any) -> str:
+    """The plain text of an OpenAI message content: a string, or its list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+    return ""

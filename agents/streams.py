@@ -1,0 +1,75 @@
+"""Streams behind a guardrail: text leaves only when nothing forbidden can still begin in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+from agents.asks import Blocked
+from agents.providers import Delta
+from guardrails.screen import Screening
+
+LOOK_BACK = 240
+STRIDE = 120
+
+
+class LookBack:
+    """Holds the last `LOOK_BACK` characters back and screens the text again after every `STRIDE` new ones.
+
+    Redactions happen inside the held part, so they never reach back into what has left. Pieces without text (roles, tool calls,
+    usage) pass as they came, in order.
+    """
+
+    def __init__(self, screen: Callable[[str], Screening]) -> None:
+        self.seen = ""
+        self._screen = screen
+        self._held = ""
+        self._tail = ""  # what has left, as context for the next screening
+        self._template: dict[str, Any] = {}
+        self._unscreened = 0
+
+    def push(self, delta: Delta) -> Iterator[Delta]:
+        """The pieces that may leave now. :raises Blocked: the text has become something that must not."""
+        if not delta.text:
+            if delta.finish or delta.usage is not None:
+                yield from self.flush()
+            yield delta
+            return
+        self.seen += delta.text
+        self._held += delta.text
+        self._unscreened += len(delta.text)
+        self._template = dict(delta.raw)
+        if self._unscreened >= STRIDE and len(self._held) > LOOK_BACK:
+            self._check()
+            cut = len(self._held) - LOOK_BACK
+            yield self._leave(cut)
+        if delta.finish or delta.usage is not None:
+            yield from self.flush()
+            choice = {**delta.raw["choices"][0], "delta": {}}
+            yield Delta({**delta.raw, "choices": [choice]}, "", delta.usage, delta.finish)
+
+    def flush(self) -> Iterator[Delta]:
+        """The rest, screened."""
+        if self._held:
+            self._check()
+            yield self._leave(len(self._held))
+
+    def _check(self) -> None:
+        """Screen what is held, with what left before it as context; a redaction replaces the held text."""
+        self._unscreened = 0
+        verdict = self._screen(self._tail + self._held)
+        if verdict.action in ("block", "escalate"):
+            raise Blocked("outbound", verdict, "The answer was stopped by a guardrail.")
+        if verdict.action == "redact":
+            alone = self._screen(self._held)
+            self._held = alone.text
+
+    def _leave(self, cut: int) -> Delta:
+        piece, self._held = self._held[:cut], self._held[cut:]
+        self._tail = (self._tail + piece)[-LOOK_BACK:]
+        raw = deepcopy(self._template)
+        choice = raw["choices"][0]
+        choice["delta"] = {**choice.get("delta", {}), "content": piece}
+        choice["finish_reason"] = None
+        return Delta(raw, piece)

@@ -1,0 +1,104 @@
+"""Celery's entrances: JSON ids in, one verb called, safe to run twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
+from django.utils import timezone
+
+from agents import cases, snapshot, turns
+from agents.connections import redis_sync
+from agents.models import Turn
+from budgets.ledger import Unavailable
+from escalations import outbox
+from escalations import queue as review
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+UNQUEUED_S = 30
+RESCUES = 500
+
+
+class Loop:
+    """The worker's one event loop, in a thread of its own: turns wait on the network side by side."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.start()).result()
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="turns", daemon=True).start()
+            return self._loop
+
+
+loop = Loop()
+
+
+@worker_ready.connect
+def follow_configuration(**_: Any) -> None:
+    asyncio.run_coroutine_threadsafe(snapshot.keep("worker"), loop.start())
+
+
+@worker_shutting_down.connect
+def say_goodbye(**_: Any) -> None:
+    asyncio.run_coroutine_threadsafe(snapshot.leave(), loop.start())
+
+
+@shared_task(bind=True, max_retries=20)
+def run_turn(self: Any, turn_id: str) -> None:
+    """Run a pending turn; a second delivery of the same id finds nothing to do."""
+    try:
+        loop.run(turns.run(uuid.UUID(turn_id)))
+    except Unavailable as error:
+        raise self.retry(exc=error, countdown=2) from error
+
+
+@shared_task
+def rescue_turns() -> int:
+    """Queue again what a dead worker left behind, and what never reached the queue."""
+    now = timezone.now()
+    lost = Turn.objects.pending().filter(run_until__lt=now)
+    unqueued = Turn.objects.pending().filter(run_until=None, created_at__lt=now - timedelta(seconds=UNQUEUED_S))
+    rescued = 0
+    for pk in [*lost.values_list("pk", flat=True)[:RESCUES], *unqueued.values_list("pk", flat=True)[:RESCUES]]:
+        if redis_sync().set(f"ph:rescue:{pk}", "1", nx=True, ex=UNQUEUED_S):
+            run_turn.delay(str(pk))
+            rescued += 1
+    return rescued
+
+
+@shared_task
+def deliver_decisions() -> int:
+    """Carry decisions whose time to undo has passed to their turns, then to the callers who asked to be told."""
+    sent = 0
+    for delivery in outbox.due(timezone.now(), limit=100):
+        turn = cases.deliver(delivery.decision)
+        url = turn.callback_url if turn else ""
+        outbox.mark_sent(delivery) if not url else call_back.delay(delivery.pk)
+        sent += 1
+    return sent
+
+
+@shared_task
+def call_back(delivery_id: int) -> None:
+    raise NotImplementedError
+
+
+@shared_task
+def expire_escalations() -> int:
+    """Decisions that nobody took by their deadline."""
+    return review.expire_due(timezone.now())
