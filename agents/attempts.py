@@ -56,6 +56,16 @@ class Attempt:
         await asyncio.shield(ledger.settle(redis_async(), self.hold, self.cost_nano, entry))
         return self.cost_nano
 
+    def wire_answer(self) -> dict[str, Any]:
+        """The provider's own answer, but for the model's name and what a guardrail took out of the first choice."""
+        assert self.completion is not None
+        raw = {**self.completion.raw, "model": self.model.name}
+        if self.answer and self.answer.action == "redact":
+            first, *others = raw["choices"]
+            message = {**first["message"], "content": self.answer.text}
+            raw["choices"] = [{**first, "message": message}, *others]
+        return raw
+
     @property
     def completion_text(self) -> str:
         return self.completion.text if self.completion else ""
@@ -85,6 +95,11 @@ class Attempt:
             "cost_nano": str(self.cost_nano),
             "price": "exact" if exact else "estimated",
         }
+
+
+def money(nano: int) -> str:
+    """Nano-dollars as a decimal string of US dollars."""
+    return f"{nano // 10**9}.{nano % 10**9:09d}"
 
 
 def entry_of(caller: Caller, call_id: str, attempt: int, at: datetime) -> dict[str, str]:
@@ -179,7 +194,8 @@ async def call(
         try:
             with path.step("called") as step:
                 attempt.completion = await providers.complete(model, request, caller.live.routes.timeout_s)
-                step.say("ok", model=model.name, tokens=attempt.completion.usage.output_tokens)
+                usage = attempt.completion.usage
+                step.say("ok", model=model.name, tokens=usage.output_tokens, input_tokens=usage.input_tokens)
         except Failed as error:
             path.steps[-1].update(result=error.kind, detail={"model": model.name, "error": str(error)})
             await settle_failure(attempt, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,9 +75,11 @@ class Known:
 
     def judge(self, path: Path) -> None:
         """Screen the answer of the attempt that succeeded, then say how far it can be trusted."""
+        live = self.ask.live
         completion = self.attempts[-1].completion
         assert completion is not None
-        live = self.ask.live
+        if (opening := live.openings.get(self.language)) and not completion.unsupported:
+            completion = replace(completion, text=f"{opening} {completion.text}")
         with path.step("screened_answer") as step:
             self.outbound = screen.outbound(
                 completion.text,

@@ -58,6 +58,14 @@ def prompt(content: Any) -> str:
     return text
 
 
+def openings(content: Any) -> dict[str, str]:
+    """The words that a prompt version puts in front of every answer, by language; none as a rule."""
+    found = content.get("opening") or {}
+    if not isinstance(found, Mapping) or not all(isinstance(text, str) and len(text) <= 500 for text in found.values()):
+        raise ValueError("opening is a text of at most 500 characters for each language.")
+    return dict(found)
+
+
 def documents(content: Any) -> list[str]:
     """The document hashes of a knowledge version, `{"documents": [sha256, …]}`."""
     hashes = content.get("documents") if isinstance(content, Mapping) else None
@@ -110,7 +118,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> Model:
 def validate(kind: str, content: Any) -> None:
     """Raise ValueError with a plain sentence unless the content of this kind compiles."""
     readers = {
-        "prompt": prompt,
+        "prompt": lambda content: (prompt(content), openings(content)),
         "knowledge": documents,
         "models": routes,
         "guardrails": screen.compile_policy,

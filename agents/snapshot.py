@@ -44,6 +44,7 @@ class Live:
     id: int
     name: str
     prompt: str
+    openings: Mapping[str, str]
     canary: str
     knowledge_id: int
     knowledge_sha: str
@@ -271,6 +272,7 @@ def _compiled(pk: int, canary: str) -> Live:
         id=release.pk,
         name=str(release),
         prompt=parts.prompt(release.prompt.content),
+        openings=parts.openings(release.prompt.content),
         canary=canary,
         knowledge_id=release.knowledge_id,
         knowledge_sha=release.knowledge.sha256,

@@ -128,7 +128,7 @@ def claim(turn_id: uuid.UUID) -> Claimed | None:
         turn=turn,
         run=turn.runs,
         owner_epoch=turn.case.owner_epoch,
-        history=tuple(line for row in reversed(earlier) for line in lines_of(row)),
+        history=tuple(line for row in reversed(earlier) for line in lines_of(row)) or _brought_along(turn.case),
         clarified=sum(row.outcome == Turn.Outcome.CLARIFIED for row in earlier),
         returned=turn.returned,
         recent_contacts=_recent_contacts(turn.case),
@@ -141,6 +141,11 @@ def lines_of(turn: Turn) -> list[tuple[str, str]]:
     if turn.reply:
         lines.append(("person" if turn.reply_by.startswith("user:") else "agent", turn.reply))
     return lines
+
+
+def _brought_along(case: Case) -> tuple[tuple[str, str], ...]:
+    """What a gateway caller sent as the conversation before the case's first turn."""
+    return tuple((str(line["who"]), str(line["text"])) for line in case.metadata.get("history", ()))
 
 
 def extend(claimed: Claimed) -> None:
