@@ -11,6 +11,7 @@ from agents.demo.content import Conversation, Message, Profile, customers
 TYPO_SHARE = 0.3
 PEAK_CHANCE = 0.015
 PEAK_SIZE = (6, 14)
+POLISH_L = str.maketrans("łŁ", "lL")
 GREETINGS = ("Hi! ", "Hello, quick question. ", "Dzień dobry! ", "Hej, ", "Guten Tag, ", "Hallo! ")
 
 
@@ -101,8 +102,8 @@ def _lower(text: str, random: Random) -> str:
 
 
 def _without_diacritics(text: str, random: Random) -> str:  # noqa: ARG001
-    latin = (ch for ch in unicodedata.normalize("NFD", text) if not (unicodedata.combining(ch) and ord(ch) < 0x370))
-    return unicodedata.normalize("NFC", "".join(latin)).replace("ł", "l").replace("Ł", "L")
+    bare = (unicodedata.normalize("NFD", ch)[0] for ch in text.translate(POLISH_L))
+    return "".join(base if ord(base) < 0x250 else ch for base, ch in zip(bare, text, strict=True))
 
 
 GARBLERS: tuple[Callable[[str, Random], str], ...] = (_swap, _swap, _drop, _drop, _double, _lower, _without_diacritics)
