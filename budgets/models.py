@@ -1,0 +1,111 @@
+"""Budgets as people set them; what is spent and held against them is the ledger's."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models.functions import Now
+from django.utils import timezone as clock
+
+from budgets.ledger import Limit
+
+MAX_NANO = 9_000_000_000_000_000  # 9 million dollars: the largest sum that a Redis script counts exactly
+
+
+def known_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValidationError(f"There is no time zone {name}.") from error
+
+
+class BudgetQuerySet(models.QuerySet["Budget"]):
+    def active(self) -> BudgetQuerySet:
+        return self.filter(active=True)
+
+    def of(self, *owners: tuple[str, str]) -> BudgetQuerySet:
+        """The budgets of these (owner kind, owner) pairs."""
+        wanted = models.Q(pk__in=[])
+        for kind, owner in owners:
+            wanted |= models.Q(owner_kind=kind, owner=owner)
+        return self.filter(wanted)
+
+
+class Budget(models.Model):
+    """A hard limit on what an owner may spend in a day or month of a time zone."""
+
+    class OwnerKind(models.TextChoices):
+        ORGANISATION = "organisation", "Organisation"
+        AGENT = "agent", "Agent"
+        CHANNEL = "channel", "Channel"
+        KEY = "key", "API key"
+
+    class Period(models.TextChoices):
+        DAY = "day", "Day"
+        MONTH = "month", "Month"
+
+    class Mode(models.TextChoices):
+        STRICT = "strict", "Strict"
+        BALANCED = "balanced", "Balanced"
+
+    owner_kind = models.CharField(max_length=12, choices=OwnerKind.choices)
+    owner = models.CharField(max_length=170, blank=True, help_text="Agent slug, agent/channel or key prefix; empty for the organisation.")
+    period = models.CharField(max_length=5, choices=Period.choices)
+    limit_nano = models.BigIntegerField()
+    timezone = models.CharField(max_length=60, default="UTC", validators=[known_zone])
+    mode = models.CharField(max_length=8, choices=Mode.choices, default=Mode.STRICT)
+    active = models.BooleanField(default=True)
+
+    objects = BudgetQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["owner_kind", "owner", "period"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner_kind", "owner", "period"], name="budgets_budget_once_per_period"),
+            models.CheckConstraint(name="budgets_budget_limit_sane", condition=models.Q(limit_nano__gte=0, limit_nano__lte=MAX_NANO)),
+            models.CheckConstraint(
+                name="budgets_budget_owner_known", condition=models.Q(owner_kind__in=["organisation", "agent", "channel", "key"])
+            ),
+            models.CheckConstraint(name="budgets_budget_period_known", condition=models.Q(period__in=["day", "month"])),
+            models.CheckConstraint(
+                name="budgets_budget_organisation_has_no_owner",
+                condition=models.Q(owner_kind="organisation", owner="") | (~models.Q(owner_kind="organisation") & ~models.Q(owner="")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner or 'organisation'} per {self.period}"
+
+    def limit(self) -> Limit:
+        """The form that the ledger checks on every call."""
+        return Limit(f"{self.owner_kind}:{self.owner}", self.period, self.timezone, self.limit_nano, self.pk)
+
+    @transaction.atomic
+    def change(self, *, actor: str, reason: str = "", **fields: Any) -> BudgetChange:
+        """Set fields and write down who changed what; the caller raises the configuration epoch."""
+        before = {name: getattr(self, name) for name in fields}
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.full_clean()
+        self.save(update_fields=list(fields))
+        return BudgetChange.objects.create(budget=self, actor=actor, reason=reason, before=before, after=fields)
+
+
+class BudgetChange(models.Model):
+    """Append-only: who changed a limit, from what to what, why."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="changes")
+    actor = models.CharField(max_length=160)
+    reason = models.TextField(blank=True)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    at = models.DateTimeField(default=clock.now, db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.budget}: {self.before} → {self.after}"
