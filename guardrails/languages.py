@@ -15,9 +15,7 @@ from guardrails.concepts import packs
 from guardrails.normalise import fold
 
 UNKNOWN = "?"
-# Addresses, links, code and anything with a digit say nothing about a language.
-_NOISE = re.compile(r"```.*?```|`[^`\n]*`|\S*(?:://|www\.|@)\S*|\S*\d\S*", re.DOTALL)
-_SPACE = re.compile(r"[\W_]+")
+_DIGIT = re.compile(r"\d")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _WINDOW, _WINDOWS = 220, 12
 _KIN = {
@@ -136,6 +134,15 @@ def _guess(text: str, spoken: Set[str]) -> Guess:
     return Guess(best, covered=False)
 
 
+def _prose(text: str) -> str:
+    """The text without code, addresses, links and anything with a digit: these say nothing about a language."""
+    outside = " ".join(text.split("```")[::2]) if "```" in text else text
+    words = outside.split()
+    if not outside.isalpha() and (_DIGIT.search(outside) or "@" in outside or "/" in outside):
+        words = [word for word in words if not (_DIGIT.search(word) or "@" in word or "://" in word)]
+    return " ".join(words)
+
+
 def _foreign_script(counts: Mapping[str, int]) -> str | None:
     total = sum(counts.values())
     for script, count in counts.items():
@@ -152,7 +159,7 @@ def detect(text: str, spoken: Set[str] | None = None) -> Guess:
     Too short to tell (a name, a number, "ok") counts as covered; a long text is judged by windows, the worst counts.
     """
     spoken = covered_languages() if not spoken else spoken & covered_languages()
-    words = _SPACE.sub(" ", _NOISE.sub(" ", text)).strip()
+    words = _prose(text)
     if _foreign_script(scripts(words)):
         shares = _shares(words[:_WINDOW])
         return Guess(max(shares, key=lambda code: shares[code]), covered=False)

@@ -25,7 +25,7 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
             r"^[ \t>*#\"'\[({=-]{0,12}(?:system|assistant|developer|admin(?:istrator)?|ai)(?:[ _-](?:prompt|message|instructions?|note|override))?"
             r"[\])}*\"']{0,3}[ ]?:|^#{2,4}[ ]?(?:system|new|updated?)?[ ]?(?:instructions?|prompt)\b"
             r"|\"role\"\s{0,3}:\s{0,3}\"(?:system|assistant|developer)\""
-            r"|-{2,}[ ]?(?:begin|end|start)?[ ]?(?:of )?(?:system|user input|prompt|new instructions?)[ \w]{0,20}-{2,}",
+            r"|(?<!-)-{2,10}+[ ]?(?:begin|end|start)?[ ]?(?:of )?(?:system|user input|prompt|new instructions?)[ \w]{0,20}+-{2}",
             re.IGNORECASE | re.MULTILINE,
         ),
     ),
@@ -39,8 +39,8 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         "#beacon",
         ("](", "<img", "<IMG"),
         re.compile(
-            r"!\[[^\]\n]{0,200}\]\(\s?(?:https?:)?//[^)\s]{0,300}[?=/](?:[^)\s]{0,100})?(?:\{|%7B|<|\[|\$)[^)\n]{0,200}\)?"
-            r"|<img[^>]{0,200}src\s?=\s?[\"']?https?://[^>]{0,300}[?=][^>]{0,100}(?:\{|%7B|\$)",
+            r"!\[[^\]\[\n]{0,200}+\]\(\s?(?:https?:)?//(?=[^)(\s]{0,300}[?=/])[^)(\[\s{<$%]{0,300}+(?:\{|%7B|<|\[|\$)"
+            r"|<img[^<>]{0,200}?src\s?=\s?[\"']?https?://[^<>{$%]{0,300}+(?:\{|%7B|\$)",
             re.IGNORECASE,
         ),
     ),

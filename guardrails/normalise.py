@@ -126,14 +126,17 @@ _LOOKALIKES = {
 }  # fmt: skip
 _TO_LATIN = str.maketrans({**_LOOKALIKES, **{a.upper(): b.upper() for a, b in _LOOKALIKES.items()}})
 _TO_CYRILLIC = str.maketrans({b: a for a, b in reversed(_LOOKALIKES.items()) if "а" <= a <= "ї"})
-_MIXED = re.compile(r"[^\W\d_]*(?:[a-zA-Z][\u0370-\u052f]|[\u0370-\u052f][a-zA-Z])[^\W\d_]*")
+_MIXED = re.compile(r"[a-zA-Z][\u0370-\u052f]|[\u0370-\u052f][a-zA-Z]")
+_WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[a-zA-Z]")
 _LEET = str.maketrans("013457@$!|€", "oieastasiie")
-_LEET_WORD = re.compile(r"(?<!\w)(?=[^\s]*[a-zA-Z][0134578@$!|€]+[a-zA-Z])[\w@$!|€]{4,40}")
+_LEETED = re.compile(r"[^\W\d_][0134578@$!|€]{1,3}[^\W\d_]")
 
 
 def _one_script(word: re.Match[str]) -> str:
     token = word[0]
+    if not _MIXED.search(token):
+        return token
     latin = len(_LATIN.findall(token))
     return token.translate(_TO_LATIN if latin * 2 >= len(token) else _TO_CYRILLIC)
 
@@ -142,14 +145,14 @@ def confusables(text: str) -> View | None:
     """Words that mix scripts, written in one."""
     if text.isascii() or not _MIXED.search(text):
         return None
-    source = _MIXED.sub(_one_script, text)
+    source = _WORD.sub(_one_script, text)
     return View("confusables", fold(source), _tracer(source), source=source)
 
 
 def leet(text: str) -> View | None:
-    if not _LEET_WORD.search(text):
+    if not _LEETED.search(text):
         return None
-    source = _LEET_WORD.sub(lambda word: word[0].translate(_LEET), text)
+    source = re.sub(r"\S+", lambda word: word[0].translate(_LEET), text)
     return View("leet", fold(source), _tracer(source), source=source)
 
 
@@ -206,7 +209,7 @@ def hidden(text: str) -> Iterator[View]:
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ :,]?){8,}")
-_PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2}|[\w.~+-]){0,400}%[0-9a-fA-F]{2}(?:%[0-9a-fA-F]{2}|[\w.~+-])*")
+_PERCENT = re.compile(r"\S+")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}){4,}")
 _ENTITIES = re.compile(r"(?:&#(?:x[0-9a-fA-F]{1,6}|\d{1,7});){4,}")
 
@@ -222,6 +225,8 @@ def _from_hex(run: str) -> str:
 
 
 def _from_percent(run: str) -> str:
+    if run.count("%") < 4:
+        return ""
     return unquote_to_bytes(run[: DECODED_LIMIT * 3].replace("+", " ")).decode("utf-8")
 
 

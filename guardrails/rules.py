@@ -15,6 +15,7 @@ Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
+_TRIED = 4  # candidates for each term, so that no text can make a rule search for long
 RULES = Path(__file__).with_name("rules.yaml")
 
 
@@ -32,27 +33,28 @@ class Rule:
     def match(self, found: Mapping[str, Sequence[Hit]]) -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor."""
         for anchor in _hits(found, self.terms[0]):
-            if (places := self._around(anchor, found)) is None:
-                continue
-            start, end = min(hit.start for hit in places), max(hit.end for hit in places)
-            if not self._excepted(found, start, end, places):
-                return start, end
+            if places := self._place([anchor], found):
+                start, end = min(hit.start for hit in places), max(hit.end for hit in places)
+                if not self._excepted(found, start, end, places):
+                    return start, end
         return None
 
-    def _around(self, anchor: Hit, found: Mapping[str, Sequence[Hit]]) -> list[Hit] | None:
-        places = [anchor]
-        for term in self.terms[1:]:
-            near = [
-                hit
-                for hit in _hits(found, term)
-                if hit.start - self.window < anchor.end
-                and anchor.start < hit.end + self.window
-                and not any(hit.start < other.end - 1 and other.start < hit.end - 1 for other in places)
-            ]
-            if not near:
-                return None
-            places.append(min(near, key=lambda hit: abs(hit.start - anchor.start)))
-        return places
+    def _place(self, places: list[Hit], found: Mapping[str, Sequence[Hit]]) -> list[Hit] | None:
+        """The places with one more for each term that is left, none on top of another; nearest first."""
+        if len(places) == len(self.terms):
+            return places
+        anchor, window = places[0], self.window
+        near = [
+            hit
+            for hit in _hits(found, self.terms[len(places)])
+            if hit.start - window < anchor.end
+            and anchor.start < hit.end + window
+            and not any(hit.start < other.end - 1 and other.start < hit.end - 1 for other in places)
+        ]
+        for hit in sorted(near, key=lambda hit: abs(hit.start - anchor.start))[:_TRIED]:
+            if whole := self._place([*places, hit], found):
+                return whole
+        return None
 
     def _excepted(self, found: Mapping[str, Sequence[Hit]], start: int, end: int, places: Sequence[Hit]) -> bool:
         if not self.unless:

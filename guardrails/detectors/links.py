@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 from guardrails.detectors import Span
 
-_MARKDOWN = re.compile(r"(?P<image>!?)\[(?P<words>[^\]\n]{0,300})\]\(\s?<?(?P<url>[^)\s>]{1,2000})[^)\n]{0,200}\)")
+_MARKDOWN = re.compile(
+    r"(?P<image>!?)\[(?P<words>[^\]\[\n]{0,300}+)\]\(\s?<?(?P<url>[^()\s<>\[]{1,2000}+)(?:[ >][^)(\[\n]{0,200}+)?\)"
+)
 _HTML = re.compile(
-    r"<(?P<tag>img|a|iframe|script|form|link|object|embed|video|audio|source|svg)\b[^>]{0,2000}>?", re.IGNORECASE
+    r"<(?P<tag>img|a|iframe|script|form|link|object|embed|video|audio|source|svg)\b[^<>]{0,2000}+>?", re.IGNORECASE
 )
-_ATTRIBUTE = re.compile(
-    r"(?:src|href|action|data|srcset)\s{0,3}=\s{0,3}[\"']?(?P<url>[^\"'\s>]{1,2000})", re.IGNORECASE
-)
+_ATTRIBUTE = re.compile(r"(?:src|href|action|data|srcset)\s?=\s?[\"']?(?P<url>[^\"'\s>]{1,2000})", re.IGNORECASE)
 _BARE = re.compile(r"(?:https?|ftp|javascript|data|vbscript|file):[^\s)>\]\"']{3,2000}", re.IGNORECASE)
 _SCHEMES = frozenset({"javascript", "data", "vbscript", "file"})
 _CARRIES = re.compile(r"[?&#=/][A-Za-z0-9+/_%=-]{48,}|[?&#][^\s]{120,}|\{[^}]{0,40}\}|%7B", re.IGNORECASE)

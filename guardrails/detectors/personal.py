@@ -20,7 +20,7 @@ from stdnum.pt import cc as cartao_cidadao
 from guardrails.detectors import Span
 
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,5}[^\W\d_]{2,24}(?![\w])")
-_DIGITS = re.compile(r"\d.{0,4}?\d.{0,4}?\d.{0,4}?\d.{0,4}?\d.{0,4}?\d.{0,4}?\d")
+_DIGITS = re.compile(r"(?:\d\D{0,8}){6}\d")
 _RUN = re.compile(r"(?<![\w.,/-])(?:\+|00)?\(?\d(?:[ \u00a0.()/-]{0,3}\d){6,22}(?!\w|[.,]\d)")
 _IBAN = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])"
@@ -101,20 +101,21 @@ def _run(text: str, found: re.Match[str]) -> Iterator[Span]:
     run = found[0]
     digits = "".join(filter(str.isdecimal, run))
     before = text[max(0, found.start() - 40) : found.start()]
-    if (
-        13 <= len(digits) <= 19
-        and digits.isascii()
-        and digits[0] in _CARD_STARTS
-        and luhn.is_valid(digits)
-        and len(set(digits)) > 1
-    ):
+    if _is_card(digits):
         yield Span("card", *found.span(), "[card]")
-    elif len(digits) == 11 and run.isdecimal() and pesel.is_valid(digits):
-        yield Span("national-number", *found.span(), "[national number]")
-    elif len(digits) == 11 and _TAX_WORD.search(before) and steuer_id.is_valid(digits):
+    elif len(digits) == 11 and _is_national(run, digits, before):
         yield Span("national-number", *found.span(), "[national number]")
     elif 7 <= len(digits) <= 15 and _is_phone(run, before):
         yield Span("phone", *found.span(), "[phone]")
+
+
+def _is_card(digits: str) -> bool:
+    known = 13 <= len(digits) <= 19 and digits.isascii() and digits.startswith(_CARD_STARTS)
+    return known and len(set(digits)) > 1 and luhn.is_valid(digits)
+
+
+def _is_national(run: str, digits: str, before: str) -> bool:
+    return (run.isdecimal() and pesel.is_valid(digits)) or bool(_TAX_WORD.search(before) and steuer_id.is_valid(digits))
 
 
 def _is_phone(run: str, before: str) -> bool:

@@ -26,9 +26,8 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("eyJ", r"eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{4,4000}\.[A-Za-z0-9_-]{8,1000}"),
 )
 _COMPILED = tuple((prefix, re.compile(_BOUND + pattern)) for prefix, pattern in _KEYS)
-_PRIVATE = re.compile(
-    r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----.{0,8000}?(?:-----END (?:[A-Z]+ ){0,3}PRIVATE KEY-----|\Z)", re.DOTALL
-)
+_PRIVATE = re.compile(r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----")
+_PRIVATE_MOST = 8_000
 _DSN = re.compile(r"\b[a-z][a-z0-9+]{2,20}://[^\s:/@]{1,100}:(?P<value>[^\s@/\[]{3,100})@[\w.-]")
 _NAMED = re.compile(
     r"(?i)(?<![a-z])(?:pass(?:word|wort|wd|code)?|pwd|hasło|haslo|kennwort|contraseña|mot de passe|wachtwoord|senha|heslo|пароль|"
@@ -44,11 +43,19 @@ def secrets(text: str) -> Iterator[Span]:
             for found in pattern.finditer(text):
                 yield Span("secret", *found.span(), "[secret]")
     if "PRIVATE KEY" in text:
-        for found in _PRIVATE.finditer(text):
-            yield Span("secret", *found.span(), "[secret]")
+        yield from _private_keys(text)
     if "://" in text and "@" in text:
         for found in _DSN.finditer(text):
             yield Span("secret", *found.span("value"), "[secret]")
     if _NAMES.search(text):
         for found in _NAMED.finditer(text):
             yield Span("secret", *found.span("value"), "[secret]")
+
+
+def _private_keys(text: str) -> Iterator[Span]:
+    """From the key's first line to its last, or as far as a key can reach."""
+    at = 0
+    while found := _PRIVATE.search(text, at):
+        last = text.find("PRIVATE KEY-----", found.end(), found.end() + _PRIVATE_MOST)
+        at = last + len("PRIVATE KEY-----") if last >= 0 else min(len(text), found.end() + _PRIVATE_MOST)
+        yield Span("secret", found.start(), at, "[secret]")
