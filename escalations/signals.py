@@ -11,10 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import re2
+import regex
 import yaml
 
 PHRASES = Path(__file__).parent / "phrases"
 KINDS = ("person", "legal", "anger", "thanks")
+WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 LONGEST = 4_000
 SHORT_THANKS = 40
 
@@ -35,7 +37,7 @@ def signals(text: str, language: str = "") -> Signals:
         asked_for_person=bool(patterns["person"].search(flat)),
         legal=bool(patterns["legal"].search(flat)),
         anger=bool(patterns["anger"].search(flat)) or _shouts(text[:LONGEST]),
-        thanks_only=len(flat) <= SHORT_THANKS and bool(patterns["thanks"].search(flat)) and "?" not in flat,
+        thanks_only=len(flat) <= SHORT_THANKS and bool(patterns["thanks"].search(flat)) and "?" not in text,
     )
 
 
@@ -57,11 +59,16 @@ def _patterns() -> dict[str, re2._Regexp]:
 
 
 def _pattern(phrase: str) -> str:
-    words = [re2.escape(word.rstrip("*")) + (r"\pL*" if word.endswith("*") else "") for word in _flat(phrase).split()]
-    return r"(?:^|[^\pL])" + r"[^\pL]{1,3}".join(words) + r"(?:$|[^\pL])"
+    return " " + " ".join(re2.escape(word.rstrip("*")) + ("[^ ]*" if word.endswith("*") else "") for word in phrase_words(phrase)) + " "
+
+
+def phrase_words(phrase: str) -> list[str]:
+    """The words of a phrase, flattened; a star at a word's end stays."""
+    return [_flat(word).strip() + ("*" if word.endswith("*") else "") for word in phrase.split()]
 
 
 def _flat(text: str) -> str:
-    """Lower case without diacritics, so that "adwokatem" and "ADWOKÁTEM" read alike."""
+    """Lower-case words without diacritics between single spaces, so that "ADWOKÁTEM!" reads " adwokatem "."""
     plain = unicodedata.normalize("NFKD", text.lower().replace("ł", "l").replace("ß", "ss"))
-    return "".join(ch for ch in plain if not unicodedata.combining(ch))
+    words = WORD.findall("".join(ch for ch in plain if not unicodedata.combining(ch)))
+    return f" {' '.join(words)} "
