@@ -1,4 +1,4 @@
-"""Packs (one language's words for each concept) compiled into one automaton that finds every language's words at once."""
+"""Packs (one language's words for each concept), compiled into one automaton that finds all their words at once."""
 
 import hashlib
 import re
@@ -15,15 +15,14 @@ from guardrails.normalise import fold, rot13
 
 PACKS = Path(__file__).parent / "packs"
 _LOOSE_LEAST = 4
-_MARKER_LEAST = 6
-_MARKED = frozenset({"OVERRIDE", "INSTRUCTION", "SYSPROMPT", "REVEAL"})
+_MARKER_LEAST = 7
 REVERSED, ROT13 = "@reversed", "@rot13"
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
     """What the guardrails know of one language. `words` maps a concept to stems: `ignor*` any word that begins so,
-    `ignore` the whole word, several words a phrase; a language without word boundaries (`spaces: false`) writes bare text."""
+    `ignore` the whole word, several words a phrase; a language without word edges (`spaces: false`) writes it bare."""
 
     code: str
     name: str
@@ -130,15 +129,15 @@ class Lexicon:
                         strict.setdefault(pattern, {}).setdefault(concept, set()).add(pack.code)
                         if len(body := pattern.replace(" ", "")) >= _LOOSE_LEAST:
                             loose.setdefault(body, {}).setdefault(concept, set()).add(pack.code)
-                        for marker, disguised in self._markers(concept, pattern.strip()):
+                        for marker, disguised in self._markers(pattern.strip()):
                             strict.setdefault(disguised, {}).setdefault(marker, set()).add(pack.code)
         self._strict = _Automaton.of(strict)
         self._loose = _Automaton.of(loose)
         self.digest = hashlib.sha256(repr(sorted((p, sorted(m)) for p, m in strict.items())).encode()).hexdigest()
 
     @staticmethod
-    def _markers(concept: str, body: str) -> Iterable[tuple[str, str]]:
-        if concept not in _MARKED or len(body) < _MARKER_LEAST:
+    def _markers(body: str) -> Iterable[tuple[str, str]]:
+        if len(body) < _MARKER_LEAST:
             return
         yield REVERSED, body[::-1]
         if re.fullmatch(r"[a-z ]+", body):

@@ -3,7 +3,8 @@
 import importlib.util
 import re
 import unicodedata
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,9 +16,11 @@ from guardrails.concepts import packs
 from guardrails.normalise import fold
 
 UNKNOWN = "?"
+_BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
 _DIGIT = re.compile(r"\d")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
-_WINDOW, _WINDOWS = 220, 12
+_UNMIXED, _MIXED_LETTERS = 0.7, 50
+_WINDOW, _WINDOWS = 300, 12
 _KIN = {
     "nb": "no",
     "nn": "no",
@@ -69,7 +72,7 @@ _SCRIPT_OF = _ScriptOf()
 
 def scripts(text: str) -> Mapping[str, int]:
     """How many letters of each script."""
-    if text.isascii():
+    if not _BEYOND_LATIN.search(text):
         return {"Latin": sum(map(str.isalpha, text))}
     counts: dict[str, int] = {}
     for character in text:
@@ -98,7 +101,7 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
-def _speaks(words: list[str], codes: Set[str]) -> str | None:
+def _speaks(words: list[str], codes: AbstractSet[str]) -> str | None:
     """The covered language whose commonest words make up a third of these."""
     best, most = None, 0
     for code, common in _common_words().items():
@@ -107,7 +110,7 @@ def _speaks(words: list[str], codes: Set[str]) -> str | None:
     return best if most * 3 >= len(words) else None
 
 
-def _guess(text: str, spoken: Set[str]) -> Guess:
+def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
     """One stretch of text of at most a few hundred characters, written in scripts that packs cover."""
     words = fold(text).split()
     letters = sum(map(len, words))
@@ -120,6 +123,8 @@ def _guess(text: str, spoken: Set[str]) -> Guess:
     best = max(shares, key=lambda code: shares[code])
     ours = sum(share for code, share in shares.items() if code in spoken)
     if ours >= sum(shares.values()) - ours:
+        if shares[best] < _UNMIXED and letters >= 2 * _MIXED_LETTERS:
+            return _halves(text, spoken)
         return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
     if letters < _SURE_LETTERS or best in packs():
         # Names and fragments look like anything; a language with a pack is at least screened.
@@ -132,6 +137,13 @@ def _guess(text: str, spoken: Set[str]) -> Guess:
             else Guess(best, covered=False)
         )
     return Guess(best, covered=False)
+
+
+def _halves(text: str, spoken: AbstractSet[str]) -> Guess:
+    """A stretch that looks like several languages, judged in two parts; the one that is not covered counts."""
+    cut = text.rfind(" ", 0, len(text) // 2) + 1 or len(text) // 2
+    first, second = _guess(text[:cut], spoken), _guess(text[cut:], spoken)
+    return second if first.covered and (not second.covered or first.code == UNKNOWN) else first
 
 
 def _prose(text: str) -> str:
@@ -153,7 +165,7 @@ def _foreign_script(counts: Mapping[str, int]) -> str | None:
     return None
 
 
-def detect(text: str, spoken: Set[str] | None = None) -> Guess:
+def detect(text: str, spoken: AbstractSet[str] | None = None) -> Guess:
     """The language of a text and whether one of the `spoken` packs (all, by default) covers it.
 
     Too short to tell (a name, a number, "ok") counts as covered; a long text is judged by windows, the worst counts.

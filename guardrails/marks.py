@@ -1,10 +1,11 @@
 """Marks: what punctuation says, found in the text as written and placed beside the concepts of its folded view."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from guardrails.concepts import Hit
-from guardrails.normalise import fold_length
+from guardrails.normalise import fold_length, visible
 
 _ANY: frozenset[str] = frozenset()
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
@@ -12,7 +13,8 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         "#delimiter",
         ("<|", "[INST", "[/INST", "<<", "<s", "<S", "</", "[s", "[S"),
         re.compile(
-            r"<\|[ ]?(?:im_(?:start|end|sep)|system|user|assistant|endoftext|end|begin_of_text|start_header_id|eot_id)[ ]?\|>"
+            r"<\|[ ]?(?:im_(?:start|end|sep)|system|user|assistant|endoftext|end|begin_of_text|"
+            r"start_header_id|eot_id)[ ]?\|>"
             r"|\[/?INST\]|<</?SYS>>|</?(?:system|system[_ -]?prompt|system[_ -]?message|assistant)>"
             r"|\[/?system\](?!\w)",
             re.IGNORECASE,
@@ -22,10 +24,12 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         "#role",
         (":", "#", '"role"', "---"),
         re.compile(
-            r"^[ \t>*#\"'\[({=-]{0,12}(?:system|assistant|developer|admin(?:istrator)?|ai)(?:[ _-](?:prompt|message|instructions?|note|override))?"
+            r"^[ \t>*#\"'\[({=-]{0,12}(?:system|assistant|developer|admin(?:istrator)?|ai)"
+            r"(?:[ _-](?:prompt|message|instructions?|note|override))?"
             r"[\])}*\"']{0,3}[ ]?:|^#{2,4}[ ]?(?:system|new|updated?)?[ ]?(?:instructions?|prompt)\b"
             r"|\"role\"\s{0,3}:\s{0,3}\"(?:system|assistant|developer)\""
-            r"|(?<!-)-{2,10}+[ ]?(?:begin|end|start)?[ ]?(?:of )?(?:system|user input|prompt|new instructions?)[ \w]{0,20}+-{2}",
+            r"|(?<!-)-{2,10}+[ ]?(?:begin|end|start)?[ ]?(?:of )?"
+            r"(?:system|user input|prompt|new instructions?)[ \w]{0,20}+-{2}",
             re.IGNORECASE | re.MULTILINE,
         ),
     ),
@@ -46,9 +50,15 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ),
 )
 _MOST = 20
+# Invisible characters, combining marks and full-width forms, which would hide a mark.
+_DRESSED = re.compile(
+    "[\u00ad\u0300-\u036f\u180b-\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufe00-\ufe0f\ufeff-\uffef\U000e0000-\U000e01ef]"
+)
 
 
 def marks(text: str) -> Iterator[Hit]:
+    if not text.isascii() and _DRESSED.search(text):
+        text = unicodedata.normalize("NFKC", visible(text))
     for name, needs, pattern in _MARKS:
         if not any(need in text for need in needs):
             continue

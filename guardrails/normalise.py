@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import unescape
@@ -73,8 +73,22 @@ def fold(text: str) -> str:
     return " " + " ".join(text.translate(_FOLDING).split()) + " "
 
 
+class _Visible(dict[int, str]):
+    def __missing__(self, code: int) -> str:
+        shown = self[code] = "" if _FOLDING[code] == "" and unicodedata.category(chr(code)) != "Mn" else chr(code)
+        return shown
+
+
+_VISIBLE = _Visible()
+
+
+def visible(text: str) -> str:
+    """The text without its invisible characters."""
+    return text.translate(_VISIBLE)
+
+
 def fold_length(text: str) -> int:
-    """Where in the folded view the text after `text` begins."""
+    """How far the folded view reaches once `text` is folded: the place behind its last letter, 0 before the first."""
     folded = " ".join(text.translate(_FOLDING).split())
     return len(folded) + 1 if folded else 0
 
@@ -89,7 +103,7 @@ Locate = Callable[[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`locate` gives the span of the original text for a span of the folded `text`; a `loose` view has no word edges."""
+    """`locate` gives the original text's span for one of the folded `text`; a `loose` view has no word edges."""
 
     name: str
     text: str
@@ -98,15 +112,24 @@ class View:
     source: str = ""
 
 
-def _tracer(source: str, offset: int = 0) -> Locate:
+def _tracer(source: str, folded: str) -> Locate:
+    def place(at: int) -> int:
+        """How much of the source it takes to write the folded letter at `at`."""
+        return bisect_left(range(len(source) + 1), at + 1, key=lambda size: fold_length(source[:size]))
+
     def locate(start: int, end: int) -> tuple[int, int]:
-        lengths = range(len(source) + 1)
-        first = bisect_right(lengths, start + 1, key=lambda size: fold_length(source[:size])) - 1
-        last = bisect_right(lengths, max(end - 1, start + 1), key=lambda size: fold_length(source[:size]))
-        first = max(0, min(first, len(source)))
-        return offset + first, offset + max(first, min(last, len(source)))
+        letters = folded[start:end]
+        start += len(letters) - len(letters.lstrip())
+        end -= len(letters) - len(letters.rstrip())
+        first = max(0, min(place(start) - 1, len(source)))
+        return first, max(first, min(place(end - 1), len(source)))
 
     return locate
+
+
+def _view(name: str, source: str) -> View:
+    folded = fold(source)
+    return View(name, folded, _tracer(source, folded), source=source)
 
 
 def _fixed(span: tuple[int, int]) -> Locate:
@@ -114,23 +137,25 @@ def _fixed(span: tuple[int, int]) -> Locate:
 
 
 def plain(text: str) -> View:
-    return View("plain", fold(text), _tracer(text), source=text)
+    return _view("plain", text)
 
 
 # --- disguises that keep the length -----------------------------------------------------------------------------
-_LOOKALIKES = {
-    "а": "a", "в": "b", "е": "e", "к": "k", "м": "m", "н": "h", "о": "o", "р": "p", "с": "c", "т": "t", "у": "y", "х": "x",
-    "і": "i", "ј": "j", "ѕ": "s", "ԁ": "d", "ԛ": "q", "ԝ": "w", "һ": "h", "ӏ": "l", "ь": "b", "г": "r", "п": "n", "и": "u",
-    "α": "a", "β": "b", "ε": "e", "η": "n", "ι": "i", "κ": "k", "ν": "v", "ο": "o", "ρ": "p", "τ": "t", "υ": "u", "χ": "x",
-    "γ": "y", "ω": "w", "σ": "o", "μ": "u",
-}  # fmt: skip
+_LOOKALIKES = dict(
+    zip(
+        "авекмнорстухіјѕԁԛԝһӏьгпиαβεηικνορτυχγωσμ",
+        "abekmhopctyxijsdqwhlbrnuabenikvoptuxywou",
+        strict=True,
+    )
+)
 _TO_LATIN = str.maketrans({**_LOOKALIKES, **{a.upper(): b.upper() for a, b in _LOOKALIKES.items()}})
 _TO_CYRILLIC = str.maketrans({b: a for a, b in reversed(_LOOKALIKES.items()) if "а" <= a <= "ї"})
 _MIXED = re.compile(r"[a-zA-Z][\u0370-\u052f]|[\u0370-\u052f][a-zA-Z]")
+_GREEK_CYRILLIC = re.compile("[\u0370-\u052f]")
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[a-zA-Z]")
 _LEET = str.maketrans("013457@$!|€", "oieastasiie")
-_LEETED = re.compile(r"[^\W\d_][0134578@$!|€]{1,3}[^\W\d_]")
+_LEETED = re.compile(r"[0134578@$!|€](?<=[^\W\d_].)[0134578@$!|€]{0,2}[^\W\d_]")
 
 
 def _one_script(word: re.Match[str]) -> str:
@@ -143,17 +168,17 @@ def _one_script(word: re.Match[str]) -> str:
 
 def confusables(text: str) -> View | None:
     """Words that mix scripts, written in one."""
-    if text.isascii() or not _MIXED.search(text):
+    if text.isascii() or not _GREEK_CYRILLIC.search(text) or not _MIXED.search(text):
         return None
     source = _WORD.sub(_one_script, text)
-    return View("confusables", fold(source), _tracer(source), source=source)
+    return _view("confusables", source)
 
 
 def leet(text: str) -> View | None:
     if not _LEETED.search(text):
         return None
     source = re.sub(r"\S+", lambda word: word[0].translate(_LEET), text)
-    return View("leet", fold(source), _tracer(source), source=source)
+    return _view("leet", source)
 
 
 # --- disguises that change it -----------------------------------------------------------------------------------
@@ -169,13 +194,14 @@ def spaced(view: View) -> Iterator[View]:
 
 def turned(text: str) -> View:
     size, source = len(text), text[::-1]
-    trace = _tracer(source)
+    folded = fold(source)
+    trace = _tracer(source, folded)
 
     def locate(start: int, end: int) -> tuple[int, int]:
         first, last = trace(start, end)
         return size - last, size - first
 
-    return View("reversed", fold(source), locate, source=source)
+    return View("reversed", folded, locate, source=source)
 
 
 _ROT13 = str.maketrans(
@@ -185,7 +211,7 @@ _ROT13 = str.maketrans(
 
 def rot13(text: str) -> View:
     source = text.translate(_ROT13)
-    return View("rot13", fold(source), _tracer(source), source=source)
+    return _view("rot13", source)
 
 
 _FLAG = re.compile("\U0001f3f4[\U000e0061-\U000e007a]{2,6}\U000e007f")
@@ -269,6 +295,10 @@ def decoded(text: str, depth: int = 1) -> Iterator[View]:
                     yield View(f"{name}+{inner.name}", inner.text, span, source=inner.source)
 
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
 def bounded(text: str) -> str:
-    """The text, or of a longer one its head and its tail."""
-    return text if len(text) <= LIMIT else text[:HEAD] + text[HEAD - LIMIT :]
+    """The text, or of a longer one its head and tail; lone surrogates, which no encoder takes, replaced one by one."""
+    body = text if len(text) <= LIMIT else text[:HEAD] + text[HEAD - LIMIT :]
+    return body if body.isascii() else _SURROGATES.sub("\ufffd", body)

@@ -71,8 +71,8 @@ _compiled: OrderedDict[str, Policy] = OrderedDict()
 def compile_policy(content: Mapping[str, Any]) -> Policy:
     """Compile a policy's JSON content; the same content gives the same object.
 
-    `actions` maps a family, or one rule, to an action. A rule that only observes (its default is `allow`, as for a customer's
-    own e-mail address) keeps observing when its family is named, and acts when the rule itself is named.
+    `actions` maps a family, or one rule, to an action. A rule that only observes (its default is `allow`, as for a
+    customer's own e-mail address) keeps observing when its family is named, and acts when the rule itself is named.
     Raises PolicyError with a plain sentence.
     """
     if not isinstance(content, Mapping):

@@ -1,7 +1,7 @@
 """Rules over concepts: what `rules.yaml` says, and whether hits satisfy it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,6 +129,16 @@ def families() -> frozenset[str]:
 @cache
 def rules_for(stage: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in concept_rules() if stage in rule.stages)
+
+
+def matches(hits: Iterable[Hit], marks: Iterable[Hit], stage: str) -> Iterator[tuple[Rule, tuple[int, int]]]:
+    """The stage's rules that these hits satisfy, each with its first place in the view."""
+    found: dict[str, list[Hit]] = {}
+    for hit in (*hits, *marks):
+        found.setdefault(hit.concept, []).append(hit)
+    for rule in rules_for(stage):
+        if all(not term.isdisjoint(found) for term in rule.terms) and (place := rule.match(found)):
+            yield rule, place
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Detectors find what has a form of its own: secrets, personal data, leaks, links. Each yields spans of the text as written."""
+"""Detectors find what has a form of its own: secrets, personal data, leaks, links; as spans of the text as written."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

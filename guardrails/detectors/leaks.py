@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from guardrails.detectors import Span
-from guardrails.normalise import View, fold, fold_length
+from guardrails.normalise import View, fold
 
 _CANARY_PART = 12
-_RUN, _RUN_WIDE, _STRIDE = 40, 14, 3
+_RUN, _RUN_WIDE, _STRIDE = 30, 12, 3
 _WIDE = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u1100-\u11ff]")
 
 
@@ -44,7 +44,7 @@ def _shingles(prompt: str) -> tuple[frozenset[str], int]:
 
 
 def prompt_leaked(prompt: str, views: Iterable[View], sources: Sequence[str]) -> tuple[View, int] | None:
-    """The first view that repeats the prompt word for word (about eight words), and how much; what a source says too is no leak."""
+    """The first view that repeats some six words of the prompt, and where; what a source says too is no leak."""
     shingles, size = _shingles(prompt)
     if not shingles:
         return None
@@ -71,6 +71,3 @@ def place(text: str, at: int) -> Span:
             high = middle
     start = max(0, low - 1)
     return Span("prompt-leak", start, min(len(text), start + 2 * _RUN), "[withheld]")
-
-
-__all__ = ["canary_leaked", "compact", "fold_length", "place", "prompt_leaked"]

@@ -4,7 +4,9 @@ Each look-up starts from a cheap sign (an @, a run of digits); checksums and num
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 
 import phonenumbers
 from stdnum import iban as iban_number
@@ -17,7 +19,7 @@ from stdnum.it import codicefiscale
 from stdnum.pl import pesel
 from stdnum.pt import cc as cartao_cidadao
 
-from guardrails.detectors import Span
+from guardrails.detectors import Span, mask
 
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,5}[^\W\d_]{2,24}(?![\w])")
 _DIGITS = re.compile(r"(?:\d\D{0,8}){6}\d")
@@ -25,6 +27,7 @@ _RUN = re.compile(r"(?<![\w.,/-])(?:\+|00)?\(?\d(?:[ \u00a0.()/-]{0,3}\d){6,22}(
 _IBAN = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])"
 )
+_GROUP = re.compile(r"\d+")
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _SIGNS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (re.compile(r"(?<!\w)[XYZxyz][ -]?\d{7}[ -]?[A-Za-z](?!\w)"), nie.is_valid),
@@ -38,14 +41,14 @@ _SIGNS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (re.compile(r"(?<!\w)[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}(?!\w)"), nir.is_valid),
 )
 _PHONE_WORD = re.compile(
-    r"(?i)(?:phone|mobile|cell|call|fax|whatsapp|tel\b|tel[ée]f|telefon|t[ée]l\.|zadzwo|kom[oó]rk|handy|rufnummer|nummer erreich|m[oó]vil|"
-    r"portable|cellular|bel |mob\.|mobiel|ligue|volejte|дзвон|тел\.|телеф)[^\n]{0,30}$"
+    r"(?i)(?:phone|mobile|cell|call|fax|whatsapp|tel\b|tel[ée]f|telefon|t[ée]l\.|zadzwo|kom[oó]rk|handy|rufnummer|"
+    r"nummer erreich|m[oó]vil|portable|cellular|bel |mob\.|mobiel|ligue|volejte|дзвон|тел\.|телеф)[^\n]{0,30}$"
 )
 _TAX_WORD = re.compile(r"(?i)(?:steuer|tax[ -]?id|idnr|identifikationsnummer)[^\n]{0,30}$")
 _CARD_STARTS = ("2", "3", "4", "5", "6")
 # The numbering plans asked for a number without a country code that stands after a word for "phone".
 _REGIONS = ("US", "GB", "PL", "DE", "FR", "ES", "IT", "NL", "PT", "CZ", "UA", "BR")
-_MOST = 400
+_MOST, _ROUNDS = 400, 5
 
 
 def personal(text: str) -> Iterator[Span]:
@@ -57,6 +60,23 @@ def personal(text: str) -> Iterator[Span]:
 
 
 def _numbers(text: str) -> Iterator[Span]:
+    formed = list(_formed(text))
+    yield from formed
+    # What has been found is no part of a run of digits beside it: look again until nothing more is found.
+    rest = _without(text, formed)
+    for _ in range(_ROUNDS):
+        found = [span for run in islice(_RUN.finditer(rest), _MOST) for span in _run(rest, run)]
+        yield from found
+        if not found:
+            break
+        rest = _without(rest, found)
+
+
+def _without(text: str, spans: Iterable[Span]) -> str:
+    return mask(text, [replace(span, label="#" * (span.end - span.start)) for span in spans])
+
+
+def _formed(text: str) -> Iterator[Span]:
     for found in _IBAN.finditer(text):
         if (end := _iban_end(found[0])) and iban_number.is_valid(found[0][:end]):
             yield Span("iban", found.start(), found.start() + end, "[iban]")
@@ -66,35 +86,26 @@ def _numbers(text: str) -> Iterator[Span]:
                 yield Span("national-number", *found.span(), "[national number]")
     for found in _SSN.finditer(text):
         yield Span("national-number", *found.span(), "[national number]")
-    for count, found in enumerate(_RUN.finditer(text)):
-        if count == _MOST:
-            break
-        yield from _run(text, found)
 
 
 def _iban_end(run: str) -> int:
     """How much of the run the country's length takes, so that a word after the number is not swallowed."""
-    size = iban_lengths().get(run[:2].upper(), 0)
+    size = _IBAN_LENGTHS.get(run[:2].upper(), 0)
     seen = 0
     for at, character in enumerate(run):
         seen += character.isalnum()
         if seen == size:
-            return at + 1
+            return at + 1 if not run[at + 1 : at + 2].isalnum() else 0
     return 0
 
 
-def iban_lengths() -> dict[str, int]:
-    return _IBAN_LENGTHS
-
-
-_IBAN_LENGTHS = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28, "CH": 21, "CR": 22,
-    "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22,
-    "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
-    "LB": 28, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MT": 31, "NL": 18, "NO": 15, "PK": 24,
-    "PL": 28, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TN": 24, "TR": 26, "UA": 29,
-    "VA": 22, "XK": 20,
-}  # fmt: skip
+_LENGTHS = (
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 "
+    "EE20 EG29 ES24 FI18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IS26 IT27 "
+    "JO30 KW30 KZ20 LB28 LI21 LT20 LU20 LV21 MC27 MD24 ME22 MK19 MT31 NL18 NO15 PK24 PL28 PT25 "
+    "QA29 RO24 RS22 SA24 SE24 SI19 SK24 SM27 TN24 TR26 UA29 VA22 XK20 "
+)
+_IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _LENGTHS.split()}
 
 
 def _run(text: str, found: re.Match[str]) -> Iterator[Span]:
@@ -107,6 +118,20 @@ def _run(text: str, found: re.Match[str]) -> Iterator[Span]:
         yield Span("national-number", *found.span(), "[national number]")
     elif 7 <= len(digits) <= 15 and _is_phone(run, before):
         yield Span("phone", *found.span(), "[phone]")
+    elif len(digits) > 15 and (card := _card_within(run)):
+        yield Span("card", found.start() + card[0], found.start() + card[1], "[card]")
+
+
+def _card_within(run: str) -> tuple[int, int] | None:
+    """A card among other groups of digits, such as its expiry date."""
+    groups = list(_GROUP.finditer(run))
+    for at, first in enumerate(groups):
+        digits = ""
+        for last in groups[at:]:
+            digits += last[0]
+            if len(digits) in (15, 16) and _is_card(digits):
+                return first.start(), last.end()
+    return None
 
 
 def _is_card(digits: str) -> bool:

@@ -30,11 +30,25 @@ _PRIVATE = re.compile(r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY-----")
 _PRIVATE_MOST = 8_000
 _DSN = re.compile(r"\b[a-z][a-z0-9+]{2,20}://[^\s:/@]{1,100}:(?P<value>[^\s@/\[]{3,100})@[\w.-]")
 _NAMED = re.compile(
-    r"(?i)(?<![a-z])(?:pass(?:word|wort|wd|code)?|pwd|hasło|haslo|kennwort|contraseña|mot de passe|wachtwoord|senha|heslo|пароль|"
-    r"secret(?:[_ -]?key)?|api[_ -]?key|access[_ -]?(?:key|token)|auth[_ -]?token|client[_ -]?secret)"
+    r"(?i)(?<![a-z])(?:pass(?:word|wort|wd|code)?|pwd|hasło|haslo|kennwort|contraseña|mot de passe|wachtwoord|senha|"
+    r"heslo|пароль|secret(?:[_ -]?key)?|api[_ -]?key|access[_ -]?(?:key|token)|auth[_ -]?token|client[_ -]?secret)"
     r"[\"']?\s{0,2}(?:[:=]|\bis\b|\bto\b|\bist\b|\bes\b|\best\b)\s{0,2}[\"']?(?P<value>(?=[^\s\"']{0,100}[0-9!@#$%^&*])[^\s\"'\[<>,;]{8,200})"
 )
-_NAMES = re.compile(r"(?i)pass|pwd|has[łl]o|wort|contrase|wacht|senha|heslo|парол|secret|key|token")
+_NAMES = (
+    "pass",
+    "pwd",
+    "hasł",
+    "hasl",
+    "wort",
+    "contrase",
+    "wacht",
+    "senha",
+    "heslo",
+    "парол",
+    "secret",
+    "key",
+    "token",
+)
 
 
 def secrets(text: str) -> Iterator[Span]:
@@ -47,7 +61,8 @@ def secrets(text: str) -> Iterator[Span]:
     if "://" in text and "@" in text:
         for found in _DSN.finditer(text):
             yield Span("secret", *found.span("value"), "[secret]")
-    if _NAMES.search(text):
+    lowered = text.lower()
+    if any(name in lowered for name in _NAMES):
         for found in _NAMED.finditer(text):
             yield Span("secret", *found.span("value"), "[secret]")
 
