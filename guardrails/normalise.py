@@ -112,17 +112,31 @@ class View:
     source: str = ""
 
 
+def _reaches(source: str) -> list[int]:
+    """How far the folded view reaches after each character of the source."""
+    reach, gap, reaches = 0, True, []
+    for character in source:
+        for letter in _FOLDING[ord(character)]:
+            if letter == " ":
+                gap = True
+            else:
+                reach += 2 if gap else 1
+                gap = False
+        reaches.append(reach)
+    return reaches
+
+
 def _tracer(source: str, folded: str) -> Locate:
-    def place(at: int) -> int:
-        """How much of the source it takes to write the folded letter at `at`."""
-        return bisect_left(range(len(source) + 1), at + 1, key=lambda size: fold_length(source[:size]))
+    reaches: list[int] = []
 
     def locate(start: int, end: int) -> tuple[int, int]:
+        if not reaches:
+            reaches.extend(_reaches(source))
         letters = folded[start:end]
         start += len(letters) - len(letters.lstrip())
         end -= len(letters) - len(letters.rstrip())
-        first = max(0, min(place(start) - 1, len(source)))
-        return first, max(first, min(place(end - 1), len(source)))
+        first = min(bisect_left(reaches, start + 1), len(source))
+        return first, max(first, min(bisect_left(reaches, end) + 1, len(source)))
 
     return locate
 

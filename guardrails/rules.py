@@ -61,7 +61,7 @@ class Rule:
             return False
         spoken = frozenset().union(*(hit.languages for hit in places))
         return any(
-            start <= hit.start and hit.end <= end and hit.languages & spoken for hit in _hits(found, self.unless)
+            hit.start < end - 1 and start < hit.end - 1 and hit.languages & spoken for hit in _hits(found, self.unless)
         )
 
 
