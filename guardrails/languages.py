@@ -147,12 +147,17 @@ def _halves(text: str, spoken: AbstractSet[str]) -> Guess:
 
 
 def _prose(text: str) -> str:
-    """The text without code, addresses, links and anything with a digit: these say nothing about a language."""
+    """The text without code, addresses, links, numbers and codes such as KT-900: these say nothing about a language."""
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
     words = outside.split()
-    if not outside.isalpha() and (_DIGIT.search(outside) or "@" in outside or "/" in outside):
-        words = [word for word in words if not (_DIGIT.search(word) or "@" in word or "://" in word)]
+    if _DIGIT.search(outside) or "@" in outside or "://" in outside:
+        words = [_DIGIT.sub("", word) for word in words if "@" not in word and "://" not in word and not _is_code(word)]
     return " ".join(words)
+
+
+def _is_code(word: str) -> bool:
+    digits = len(_DIGIT.findall(word))
+    return digits * 4 >= len(word)
 
 
 def _foreign_script(counts: Mapping[str, int]) -> str | None:
@@ -171,10 +176,10 @@ def detect(text: str, spoken: AbstractSet[str] | None = None) -> Guess:
     Too short to tell (a name, a number, "ok") counts as covered; a long text is judged by windows, the worst counts.
     """
     spoken = covered_languages() if not spoken else spoken & covered_languages()
-    words = _prose(text)
-    if _foreign_script(scripts(words)):
-        shares = _shares(words[:_WINDOW])
+    if _foreign_script(scripts(text)):
+        shares = _shares(" ".join(text[:_WINDOW].split()))
         return Guess(max(shares, key=lambda code: shares[code]), covered=False)
+    words = _prose(text)
     if len(words) <= _WINDOW + _WINDOW // 2:
         return _guess(words, spoken)
     step = max(_WINDOW, len(words) // _WINDOWS)
