@@ -1,0 +1,27 @@
+"""What every test shares: no network but this machine's, and no memory of the run before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from pytest_socket import enable_socket, socket_allow_hosts
+
+LOOPBACK = ["127.0.0.1", "::1", "localhost"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without Chromium, browser tests are skipped with the reason; on CI that is a failure."""
+    if shutil.which("chromium") or os.environ.get("CI") == "true":
+        return
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.skip(reason="Chromium is missing: apt-get install chromium"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup() -> None:
+    """Unix sockets (PostgreSQL, Redis) stay open; of the network, only this machine can be reached."""
+    enable_socket()
+    socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
