@@ -145,11 +145,15 @@ def rollback_target(scope: Scope) -> Release | None:
 
     After a rollback the target is the one before, so that a second click goes further back instead of to and fro.
     """
-    rows = list(scope.deployments.select_related("release__agent").order_by("-id")[:200])
+    return target_among(list(scope.deployments.select_related("release__agent").order_by("-id")[:200]))
+
+
+def target_among(rows: list[Deployment]) -> Release | None:
+    """The rollback target of a scope whose deployments are at hand, newest first."""
     if not rows:
         return None
     if rows[0].percent < 100:
-        return scope.stable()
+        return next((row.release for row in rows if row.percent == 100), None)
     standing: list[Deployment] = []
     for row in reversed([row for row in rows if row.percent == 100]):
         earlier = next((i for i, other in enumerate(standing) if other.release_id == row.release_id), None)
