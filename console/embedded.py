@@ -236,7 +236,7 @@ def open_folder(data: Path) -> Path:
 
 
 def lock(data: Path, note: str = "") -> BinaryIO:
-    """Holds the data folder until closed, or until this process ends in whatever way; the note is for who comes second."""
+    """Holds the data folder until closed or until this process ends; the note is for who comes second."""
     file = (data / "lock").open("a+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ stopped by the next start on the same data folder, which knows it by its process
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import secrets
@@ -205,8 +206,23 @@ def _prepare(*, demo: bool) -> None:
 
     django.setup()
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("collectstatic", verbosity=0, interactive=False)
+    _collect_static()
     call_command("bootstrap", no_demo=not demo)
+
+
+def _collect_static() -> None:
+    """Hashing and compressing them takes a while: only when a file, a package or the settings changed."""
+    from django.conf import settings  # noqa: PLC0415
+    from django.core.management import call_command  # noqa: PLC0415
+
+    sources = [BASE / "requirements.lock", BASE / "console" / "settings.py"]
+    sources += sorted(path for path in (BASE / "static").rglob("*") if path.is_file())
+    seen = "".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in sources)
+    digest = hashlib.sha256(seen.encode()).hexdigest()
+    stamp = Path(settings.STATIC_ROOT) / ".collected"
+    if not stamp.exists() or stamp.read_text() != digest:
+        call_command("collectstatic", verbosity=0, interactive=False)
+        stamp.write_text(digest)
 
 
 # --- while -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""Real instances: `bin/up` as a person would start it, on a free port and a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+BASE = Path(__file__).resolve().parents[2]
+START_S = 90
+STOP_S = 12  # bin/up promises 10
+NOT_INHERITED = {"DATABASE_URL", "REDIS_URL", "PILOTHOUSE_DATA", "DJANGO_SETTINGS_MODULE"}
+
+
+class Instance:
+    """One `bin/up` and what it prints."""
+
+    def __init__(self, data: Path, *options: str, port: int | None = None, env: dict[str, str] | None = None) -> None:
+        self.data = data
+        self.port = port or free_port()
+        self._out = data.with_name(f"{data.name}.out")
+        clean = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        with self._out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [BASE / "bin" / "up", "--port", str(self.port), "--data", str(data), *options],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=clean | (env or {}),
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    def pid(self, name: str) -> int:
+        return int((self.data / "run" / f"{name}.pid").read_text().split()[0])
+
+    def get(self, path: str) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return answer.status
+
+    def wait_until_ready(self) -> Instance:
+        wait_for(lambda: "is ready" in self.out or self.process.poll() is not None, START_S)
+        assert self.process.poll() is None, self.out
+        assert "is ready" in self.out, self.out
+        return self
+
+    def fails(self) -> str:
+        """What it says when it gives up: one line."""
+        assert self.process.wait(30) != 0
+        assert self.out.count("\n") == 1, self.out
+        assert left_of(self.data) == []
+        return self.out
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+    def clean_up(self) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_for(done: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def left_of(data: Path) -> list[str]:
+    """Command lines of the processes that belong to this data folder, by their arguments or their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            about = command + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if int(process.name) != os.getpid() and os.fsencode(data) in about:
+            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An instance with the demo, for every test that leaves it as it was."""
+    instance = Instance(tmp_path_factory.mktemp("house") / "data")
+    try:
+        yield instance.wait_until_ready()
+    finally:
+        instance.clean_up()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[..., Instance]]:
+    """Starts instances that are gone after the test."""
+    started: list[Instance] = []
+
+    def start(*options: str, data: Path = tmp_path / "data", **more: object) -> Instance:
+        started.append(Instance(data, *options, **more))
+        return started[-1]
+
+    yield start
+    for instance in started:
+        instance.clean_up()
