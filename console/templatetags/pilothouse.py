@@ -248,11 +248,16 @@ def get(mapping: Mapping[Any, Any], key: Any) -> Any:
     return mapping.get(key) if mapping else None
 
 
+@register.filter
+def words(line: str) -> list[str]:
+    return line.split()
+
+
 @register.simple_tag(takes_context=True)
 def query(context: template.Context, **changes: Any) -> str:
     """The present address's query with some fields changed; an empty value leaves the field out."""
     fields = context["request"].GET.copy()
-    fields.pop("before", None)
+    fields.pop("before", None)  # another filter begins at the first page
     for name, value in changes.items():
         fields.pop(name, None)
         if value not in ("", None):

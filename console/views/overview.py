@@ -1,0 +1,169 @@
+"""Five seconds to know whether to worry: a sentence, the things that need somebody, a row for each scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_POST
+from redis import RedisError
+
+from agents import metrics, snapshot
+from agents.connections import redis_sync
+from agents.models import Agent, Deployment, Scope
+from budgets import ledger
+from budgets.models import Budget
+from console import access
+from console.htmx import page
+from console.views.paging import text
+from escalations.models import Escalation
+
+NEARLY_SPENT = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A thing that needs somebody: how bad, what, and where to do something about it."""
+
+    tone: str
+    icon: str
+    sentence: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """A budget with what it has spent and held; `known` is False while Redis is away."""
+
+    budget: Budget
+    spent: int
+    held: int
+    resets_at: Any
+    known: bool = True
+
+    @property
+    def share(self) -> float:
+        return (self.spent + self.held) / self.budget.limit_nano if self.budget.limit_nano else 1.0
+
+    @property
+    def left(self) -> int:
+        return max(0, self.budget.limit_nano - self.spent - self.held)
+
+
+def balances(budgets: Iterable[Budget]) -> dict[int, Money]:
+    """What each budget's present window has spent and held, by the budget's id."""
+    rows = list(budgets)
+    limits = {row.pk: row.limit() for row in rows}
+    try:
+        found = ledger.balances(redis_sync(), limits.values())
+    except (RedisError, ledger.Unavailable):
+        return {row.pk: Money(row, 0, 0, None, known=False) for row in rows}
+    seen = {row.pk: found[limits[row.pk]] for row in rows}
+    return {row.pk: Money(row, seen[row.pk].spent_nano, seen[row.pk].held_nano, seen[row.pk].resets_at) for row in rows}
+
+
+def budgets_visible(user: access.Person) -> list[Budget]:
+    """The budgets of visible agents and their channels; the organisation's and the keys' for those who see all agents."""
+    every = list(Budget.objects.active())
+    if None in access.roles(user):
+        return every
+    slugs = set(access.agent_slugs(user))
+    return [row for row in every if row.owner_kind in ("agent", "channel") and row.owner.partition("/")[0] in slugs]
+
+
+@require_GET
+def overview(request: HttpRequest) -> HttpResponse:
+    user = access.person(request)
+    scopes = list(access.scopes_visible(user))
+    agents = {scope.channel.agent_id: scope.channel.agent for scope in scopes}
+    live, stable = _newest(scopes), _newest(scopes, percent=100)
+    waiting = _waiting(user)
+    money = balances(budgets_visible(user))
+    figures = metrics.overview(scopes)
+    days = {row.budget.owner: row for row in money.values() if row.budget.owner_kind == "channel" and row.budget.period == "day"}
+    groups = [
+        {
+            "agent": agent, "may_pause": access.may(user, "operations", agent), "may_resume": access.may(user, "administrator", agent),
+            "rows": [
+                {
+                    "scope": scope, "live": live.get(scope.pk), "stable": stable.get(scope.pk), "today": figures[scope.pk],
+                    "waiting": waiting.get(scope.name, 0), "money": days.get(str(scope.channel)),
+                }
+                for scope in scopes if scope.channel.agent_id == agent.pk
+            ],
+        }
+        for agent in agents.values()
+    ]  # fmt: skip
+    needs = _needs(agents.values(), scopes, waiting, money, live)
+    totals = {"turns": sum(one.turns for one in figures.values()), "cost": sum(one.cost_nano for one in figures.values())}
+    context = {"groups": groups, "needs": needs, "scopes": len(scopes), "now": timezone.now(), "totals": totals}
+    return page(request, "overview.html", context, part="state")
+
+
+def _newest(scopes: list[Scope], **only: int) -> dict[int, Deployment]:
+    rows = Deployment.objects.filter(scope__in=scopes, **only).select_related("release__agent")
+    return {row.scope_id: row for row in rows.order_by("scope_id", "-id").distinct("scope_id")}
+
+
+def _waiting(user: access.Person) -> dict[str, int]:
+    rows = Escalation.objects.claimable().filter(agent__in=access.agents_visible(user).values("slug"))
+    return dict(rows.order_by().values_list("scope").annotate(n=Count("id")))
+
+
+def _needs(
+    agents: Iterable[Agent], scopes: list[Scope], waiting: dict[str, int], money: dict[int, Money], live: dict[int, Deployment]
+) -> list[Need]:
+    needs = []
+    if total := sum(waiting.values()):
+        sentence = ngettext("%(n)d case waits for a person", "%(n)d cases wait for a person", total) % {"n": total}
+        needs.append(Need("people", "person", sentence, reverse("review")))
+    for agent in agents:
+        if agent.paused_at:
+            sentence = _("%(agent)s is paused: everything goes to people") % {"agent": agent.name}
+            needs.append(Need("attention", "pause", sentence, reverse("overview") + f"#agent-{agent.slug}"))
+    for row in money.values():
+        if row.known and row.share >= NEARLY_SPENT:
+            says = _("%(budget)s: spent") if row.share >= 1 else _("%(budget)s: %(share)d %% used")
+            named = says % {"budget": _("Budget of %(owner)s") % {"owner": row.budget}, "share": int(row.share * 100)}
+            needs.append(Need("bad" if row.share >= 1 else "attention", "costs", named, reverse("costs")))
+    empty = [scope for scope in scopes if scope.pk not in live]
+    if empty:
+        names = ", ".join(scope.name for scope in empty[:3])
+        needs.append(Need("attention", "releases", _("Nothing is live on %(names)s") % {"names": names}, reverse("releases")))
+    if any(not row.known for row in money.values()):
+        needs.insert(0, Need("bad", "alert", _("Redis does not answer: no money can be held, so no model is called"), reverse("costs")))
+    return needs
+
+
+@require_POST
+def pause(request: HttpRequest, slug: str) -> HttpResponse:
+    """The kill switch: a paused agent answers nobody; everything goes to people."""
+    user = access.person(request)
+    agent = access.require_agent(user, slug, "operations")
+    paused = text(request.POST, "paused") == "yes"
+    if not paused and not access.may(user, "administrator", agent):
+        raise PermissionDenied(_("Letting an agent speak again needs an administrator."))
+    set_paused(agent, paused=paused, actor=access.actor(request))
+    says = _("%(agent)s is paused: everything goes to people.") if paused else _("%(agent)s answers again.")
+    messages.success(request, says % {"agent": agent.name})
+    return redirect("overview")
+
+
+@transaction.atomic
+def set_paused(agent: Agent, *, paused: bool, actor: str) -> None:
+    Agent.objects.filter(pk=agent.pk, paused_at__isnull=paused).update(
+        paused_at=timezone.now() if paused else None, paused_by=actor if paused else ""
+    )
+    transaction.on_commit(partial(snapshot.bump))
