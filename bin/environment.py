@@ -91,7 +91,18 @@ def _fill(lock: Path) -> None:
     """uv is five times faster than pip; where it has no wheel or no way out, pip does the same."""
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"]
     if _works([*pip, str(BOOTSTRAP)]):
-        sync = ["-m", "uv", "pip", "sync", "--quiet", "--python", str(PYTHON), "--require-hashes", str(lock)]
+        sync = [
+            "-m",
+            "uv",
+            "pip",
+            "sync",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            str(PYTHON),
+            "--require-hashes",
+            str(lock),
+        ]
         if _works([str(PYTHON), *sync]):
             return
     done = subprocess.run([*pip, str(lock)], capture_output=True, text=True, check=False)
