@@ -139,8 +139,7 @@ class Process:
             return
         if boot == _boot():
             if _born(pid) == born:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, self.stop_with)
+                _send(pid, self.stop_with)
                 _wait_until(lambda: _born(pid) != born, self.patience)
             if _born(pid) in (born, ""):
                 _kill_group(pid)
@@ -198,6 +197,17 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     command = ["ps", "-o", "args=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError as error:
+        raise CannotStart(
+            f"Process {pid}, left from an earlier start, belongs to somebody else and still runs"
+        ) from error
 
 
 def _kill_group(pid: int) -> None:
@@ -388,8 +398,7 @@ def _forget_stale_postmaster(cluster: Path) -> None:
     if str(cluster) not in _command_line(pid):
         file.unlink()
         return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGINT)
+    _send(pid, signal.SIGINT)
     if not _wait_until(lambda: str(cluster) not in _command_line(pid), 10):
         raise CannotStart(f"Another PostgreSQL (process {pid}) runs on {cluster} and does not stop")
 
@@ -397,9 +406,12 @@ def _forget_stale_postmaster(cluster: Path) -> None:
 def _ensure_database(url: str) -> None:
     import psycopg  # noqa: PLC0415 – importing this module must stay cheap
 
-    with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'pilothouse'").fetchone() is None:
-            connection.execute("CREATE DATABASE pilothouse")
+    try:
+        with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = 'pilothouse'").fetchone() is None:
+                connection.execute("CREATE DATABASE pilothouse")
+    except psycopg.Error as error:
+        raise CannotStart(f"PostgreSQL runs but cannot be used: {str(error).splitlines()[0]}") from error
 
 
 # --- Redis -------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _prepare(demo=not options.no_demo)
         else:
             run(options)
-    except CannotStart as error:
+    except (CannotStart, OSError) as error:
         print(f"pilothouse: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
@@ -154,12 +154,12 @@ def _ignore_signals() -> None:
 
 
 def _check_port(host: str, port: int) -> None:
+    if not 0 < port < 65536:
+        raise CannotStart(f"There is no port {port}; ports go from 1 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OverflowError as error:
-            raise CannotStart(f"There is no port {port}; ports go from 1 to 65535.") from error
         except OSError as error:
             raise CannotStart(
                 f"Port {port} cannot be used ({error.strerror}); choose another one with --port."
@@ -265,8 +265,10 @@ def _wait_until_ready(url: str, watched: Sequence[Watched]) -> None:
 
 def _missing(url: str) -> str | None:
     """What /readyz says is missing; None when nothing is."""
+    host = os.environ.get("PILOTHOUSE_ALLOWED_HOSTS", "").split(",")[0].strip().lstrip(".")
+    headers = {"X-Forwarded-Proto": "https"} | ({"Host": host} if host not in ("", "*") else {})
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/readyz", headers=headers), timeout=5) as answer:
             answer.read()
             return None
     except urllib.error.HTTPError as error:

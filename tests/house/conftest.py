@@ -25,7 +25,7 @@ class Instance:
     def __init__(self, data: Path, *options: str, port: int | None = None, env: dict[str, str] | None = None) -> None:
         self.data = data
         self.port = port or free_port()
-        self._out = data.with_name(f"{data.name}.out")
+        self._out = data.with_name(f"{data.name}-{time.monotonic_ns()}.out")
         clean = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
