@@ -7,11 +7,13 @@ import pytest
 from pytest_socket import SocketConnectBlockedError
 
 
+@pytest.mark.filterwarnings("ignore:A test tried to use")
 def test_blocks_the_network():
     with socket.socket() as client, pytest.raises(SocketConnectBlockedError):
         client.connect(("192.0.2.1", 80))
 
 
+@pytest.mark.filterwarnings("ignore:A test tried to use")
 async def test_blocks_it_for_asyncio_too():
     with pytest.raises(SocketConnectBlockedError):
         await asyncio.open_connection("192.0.2.1", 80)
