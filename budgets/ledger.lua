@@ -1,18 +1,40 @@
--- The only writer of money. One file, four verbs, each atomic. ARGV[1] names the verb.
--- Counters: hash {spent, held} for each budget and window. Hold: hash {nano, keys, context}; zset ph:holds by expiry.
+-- The only writer of money. One file, a few verbs, each atomic; ARGV[1] names the verb, amounts are whole nano-dollars.
+-- ph:b:<budget>:<window>  hash {spent, held, overshoot}
+-- ph:h:<call>:<attempt>   hash {nano, expires, keys, context, asked} while money is held; `expired` once it is an estimate
+-- ph:s:<call>:<attempt>   mark: "over", or the id of a reserve that nobody waits for any more
+-- ph:holds                zset of holds by the second at which they expire, on this server's clock
+-- ph:calls                stream of log entries; only the drain takes entries off
 local HOLDS, STREAM, EPOCH = 'ph:holds', 'ph:calls', 'ph:epoch'
+local EXHAUSTED, HELD, THERE, ENDED = 0, 1, 2, 3
+
+local function whole(number) return string.format('%.0f', number) end
+
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local now = redis.call('TIME')
+  return tonumber(now[1]) + tonumber(now[2]) / 1000000
+end
 
 local function counter(key)
   local found = redis.call('HMGET', key, 'spent', 'held')
   return tonumber(found[1] or '0'), tonumber(found[2] or '0')
 end
 
-local function whole(number) return string.format('%.0f', number) end
+-- Adds to a field of every counter; one that had expired or was lost gets its lifetime again.
+local function add(keys, field, nano, ttl)
+  if nano == 0 then return end
+  for _, key in ipairs(keys) do
+    redis.call('HINCRBY', key, field, whole(nano))
+    if redis.call('TTL', key) == -1 then redis.call('EXPIRE', key, ttl) end
+  end
+end
 
-local function pressure_of(key, limit)
-  local spent, held = counter(key)
-  if limit <= 0 then return 1 end
-  return (spent + held) / limit
+local function counters() return {unpack(KEYS, 3)} end
+
+local function split(text)
+  local parts = {}
+  for part in string.gmatch(text, '[^\n]+') do parts[#parts + 1] = part end
+  return parts
 end
 
 local function take_off(hold, name)
@@ -20,95 +42,122 @@ local function take_off(hold, name)
   redis.call('ZREM', HOLDS, name)
 end
 
+-- The entry of an attempt whose own process never wrote one: the context of its hold, and these fields.
+local function log_for(context, fields)
+  local entry = {}
+  for field, value in pairs(cjson.decode(context)) do
+    if not fields[field] then entry[#entry + 1] = field; entry[#entry + 1] = value end
+  end
+  for field, value in pairs(fields) do entry[#entry + 1] = field; entry[#entry + 1] = value end
+  redis.call('XADD', STREAM, '*', unpack(entry))
+end
+
 local verbs = {}
 
--- KEYS: hold, mark, counters…  ARGV: verb, name, nano, expires_at, context, counter_ttl, limits…
+-- KEYS: hold, mark, counters…  ARGV: verb, name, nano, ttl, now, context, asked, counter_ttl, limits…
+-- `asked` is the id of this asking: a repeated reserve of the same attempt has another one.
 verbs.reserve = function()
   local hold, mark, name, nano = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
-  local epoch = redis.call('GET', EPOCH) or '0'
-  local again = redis.call('EXISTS', hold) == 1
-  if redis.call('EXISTS', mark) == 1 then return {'settled', epoch, '0'} end
-  if not again then
-    for i = 3, #KEYS do
-      local spent, held = counter(KEYS[i])
-      local limit = tonumber(ARGV[i + 4])
-      if nano > 0 and spent + held + nano > limit then
-        return {'exhausted', epoch, tostring(i - 3), whole(spent), whole(held)}
-      end
-    end
-    local keys = {}
-    for i = 3, #KEYS do
-      redis.call('HINCRBY', KEYS[i], 'held', ARGV[3])
-      redis.call('EXPIRE', KEYS[i], ARGV[6])
-      keys[#keys + 1] = KEYS[i]
-    end
-    redis.call('HSET', hold, 'nano', ARGV[3], 'keys', table.concat(keys, '\n'), 'context', ARGV[5])
-    redis.call('ZADD', HOLDS, ARGV[4], name)
-  end
-  local pressure = 0
-  for i = 3, #KEYS do pressure = math.max(pressure, pressure_of(KEYS[i], tonumber(ARGV[i + 4]))) end
-  return {'held', epoch, string.format('%.6f', pressure)}
-end
-
--- KEYS: hold, mark, counters…  ARGV: verb, name, nano, mark_ttl, entry fields…
-verbs.settle = function()
-  local hold, mark, name, nano = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
+  local epoch = tonumber(redis.call('GET', EPOCH) or '0')
+  local there = redis.call('HMGET', hold, 'nano', 'expires', 'keys', 'expired')
   local marked = redis.call('GET', mark)
-  if marked == 'settled' then return 0 end
-  if marked then  -- it had expired into an estimate: correct the charge to what it really was
-    for i = 3, #KEYS do redis.call('HINCRBY', KEYS[i], 'spent', whole(tonumber(nano) - tonumber(marked))) end
-  else
-    local held = redis.call('HGET', hold, 'nano')
-    for i = 3, #KEYS do
-      if held then redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
-      redis.call('HINCRBY', KEYS[i], 'spent', nano)
-    end
-    take_off(hold, name)
+  if there[4] or marked == 'over' or marked == ARGV[7] then return {ENDED, epoch} end
+  if there[1] then nano = 0 end
+  local pressure = 0
+  for i = 3, #KEYS do
+    local spent, held = counter(KEYS[i])
+    local limit = tonumber(ARGV[i + 6])
+    if nano > 0 and spent + held + nano > limit then return {EXHAUSTED, epoch, i - 3, whole(spent), whole(held)} end
+    pressure = math.max(pressure, limit > 0 and (spent + held + nano) / limit or 1)
   end
-  redis.call('SET', mark, 'settled', 'EX', ARGV[4])
-  redis.call('XADD', STREAM, '*', unpack(ARGV, 5))
+  local share = string.format('%.6f', pressure)
+  if there[1] then
+    redis.call('HSET', hold, 'asked', ARGV[7])
+    return {THERE, epoch, share, there[2], there[1], there[3]}
+  end
+  local keys = counters()
+  add(keys, 'held', nano, ARGV[8])
+  local expires = string.format('%.3f', clock(ARGV[5]) + tonumber(ARGV[4]))
+  redis.call('HSET', hold, 'nano', ARGV[3], 'expires', expires, 'keys', table.concat(keys, '\n'), 'context', ARGV[6],
+    'asked', ARGV[7])
+  redis.call('ZADD', HOLDS, expires, name)
+  return {HELD, epoch, share, expires}
+end
+
+-- KEYS: hold, mark, counters…  ARGV: verb, name, nano, now, expires, mark_ttl, counter_ttl, entry fields…
+verbs.settle = function()
+  local hold, mark, name, nano, ttl = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3]), ARGV[7]
+  if redis.call('GET', mark) == 'over' then return 0 end
+  local there = redis.call('HMGET', hold, 'nano', 'expired')
+  local keys, held = counters(), tonumber(there[1] or '0')
+  local entry = {unpack(ARGV, 8)}
+  if there[2] then  -- it had become an estimate: what is added is the difference, and the entry replaces the estimate's
+    add(keys, 'spent', nano - held, ttl)
+    for _, part in ipairs({'late', '1', 'estimate_nano', there[1]}) do entry[#entry + 1] = part end
+  elseif there[1] then
+    add(keys, 'held', -held, ttl)
+    add(keys, 'spent', nano, ttl)
+  else  -- this server lost the hold, or the mark has gone with time: only the first is a charge
+    if clock(ARGV[4]) > tonumber(ARGV[5]) + tonumber(ARGV[6]) then return 0 end
+    add(keys, 'spent', nano, ttl)
+  end
+  if there[1] and nano > held then add(keys, 'overshoot', nano - held, ttl) end
+  take_off(hold, name)
+  redis.call('SET', mark, 'over', 'EX', ARGV[6])
+  redis.call('XADD', STREAM, '*', unpack(entry))
   return 1
 end
 
--- KEYS: hold, mark, counters…  ARGV: verb, name
+-- KEYS: hold, mark  ARGV: verb, name, mark_ttl, counter_ttl
 verbs.release = function()
-  local held = redis.call('HGET', KEYS[1], 'nano')
-  if not held then return 0 end
-  for i = 3, #KEYS do redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
-  take_off(KEYS[1], ARGV[2])
+  local hold, mark, name = KEYS[1], KEYS[2], ARGV[2]
+  local there = redis.call('HMGET', hold, 'nano', 'expired', 'context', 'keys')
+  if not there[1] then return 0 end
+  add(split(there[4]), there[2] and 'spent' or 'held', -tonumber(there[1]), ARGV[4])
+  take_off(hold, name)
+  if there[2] then
+    redis.call('SET', mark, 'over', 'EX', ARGV[3])
+    log_for(there[3], {status = 'cancelled', cost_nano = '0', price = 'exact', late = '1', estimate_nano = there[1]})
+  end
   return 1
 end
 
--- ARGV: verb, now, at_most, mark_ttl
+-- KEYS: hold, mark  ARGV: verb, name, mark_ttl, counter_ttl, asked
+-- Takes back one asking whose answer nobody heard; should it be on its way here still, it will find its mark.
+verbs.abandon = function()
+  local there = redis.call('HMGET', KEYS[1], 'asked', 'expired')
+  if there[1] == ARGV[5] and not there[2] then return verbs.release() end
+  if redis.call('GET', KEYS[2]) ~= 'over' then redis.call('SET', KEYS[2], ARGV[5], 'EX', ARGV[3]) end
+  return 0
+end
+
+-- ARGV: verb, now, at_most, estimate_ttl, counter_ttl
 verbs.expire = function()
-  local names = redis.call('ZRANGEBYSCORE', HOLDS, '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])
+  local names = redis.call('ZRANGEBYSCORE', HOLDS, '-inf', clock(ARGV[2]), 'LIMIT', 0, ARGV[3])
   for _, name in ipairs(names) do
     local hold = 'ph:h:' .. name
-    local found = redis.call('HMGET', hold, 'nano', 'keys', 'context')
-    if found[1] then
-      for key in string.gmatch(found[2], '[^\n]+') do
-        redis.call('HINCRBY', key, 'held', '-' .. found[1])
-        redis.call('HINCRBY', key, 'spent', found[1])
-      end
-      redis.call('SET', 'ph:s:' .. name, found[1], 'EX', ARGV[4])
-      local entry = {}
-      for field, value in pairs(cjson.decode(found[3])) do entry[#entry + 1] = field; entry[#entry + 1] = value end
-      for _, pair in ipairs({{'status', 'expired'}, {'cost_nano', found[1]}, {'price', 'estimated'}}) do
-        entry[#entry + 1] = pair[1]; entry[#entry + 1] = pair[2]
-      end
-      redis.call('XADD', STREAM, '*', unpack(entry))
+    local there = redis.call('HMGET', hold, 'nano', 'keys', 'context')
+    if there[1] then
+      local keys, nano = split(there[2]), tonumber(there[1])
+      add(keys, 'held', -nano, ARGV[5])
+      add(keys, 'spent', nano, ARGV[5])
+      redis.call('HSET', hold, 'expired', '1')
+      redis.call('EXPIRE', hold, ARGV[4])
+      log_for(there[3], {status = 'expired', cost_nano = there[1], price = 'estimated'})
     end
-    take_off(hold, name)
+    redis.call('ZREM', HOLDS, name)
   end
   return #names
 end
 
--- KEYS: counter  ARGV: verb, spent, counter_ttl
+-- KEYS: counters…  ARGV: verb, counter_ttl, spent…
 verbs.rebuild = function()
-  local spent = counter(KEYS[1])
-  if spent < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'spent', ARGV[2]) end
-  redis.call('EXPIRE', KEYS[1], ARGV[3])
-  return 1
+  for i, key in ipairs(KEYS) do
+    local spent = counter(key)
+    if spent < tonumber(ARGV[i + 2]) then redis.call('HSET', key, 'spent', ARGV[i + 2]) end
+    redis.call('EXPIRE', key, ARGV[2])
+  end
+  return #KEYS
 end
 
 return verbs[ARGV[1]]()

@@ -1,13 +1,23 @@
 """The only writer of money: holds before a call, settles after it, each one atomic script in Redis (`ledger.lua`).
 
-Spend plus holds never exceed a limit, since a hold is taken in every budget that applies or in none. A process that dies
-leaves its hold to `expire`, which turns it into a charge of the held amount, flagged as estimated; when the real figure
-arrives after all, `settle` corrects the charge and its log entry replaces the estimate. All keys begin with `ph:`.
+- A hold is taken in every budget that applies or in none, whole or not at all: spend plus holds never exceed a limit.
+- The window in which a call was reserved is charged, even when midnight has passed by then.
+- A call is charged once for each attempt, in the same script that appends its entry to the stream `ph:calls`. A charge
+  above its hold is written in full and counted as overshoot.
+- A process that dies leaves its hold to `expire`, which charges the held amount and logs it with status "expired".
+  Should the real figure come after all, the charge is corrected, and the later entry of the same call and attempt
+  (`late` = 1, `estimate_nano` = what it replaces) takes the place of the estimate: one row, the last word wins.
+- Holds expire by Redis's clock, so the clocks of machines need not agree.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import itertools
+import math
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +32,23 @@ from redis.exceptions import NoScriptError
 
 from budgets.periods import Window, window
 
-SCRIPT = (Path(__file__).parent / "ledger.lua").read_text()
+SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-COUNTER_TTL_S = 40 * 86_400
-MARK_TTL_S = 86_400
 HOLD_S = 120.0
+COUNTER_TTL_S = 40 * 86_400  # a month and more: figures of a window that has ended can still be corrected
+ESTIMATE_TTL_S = 86_400
+MARK_TTL_S = 3_600  # 150 bytes for each call made: at 1,000 calls/s one hour is 0.5 GB, a day 13 GB
+RESERVE_WITHIN_S = 0.8  # nobody waits longer to hear that Redis is away
+SETTLE_WITHIN_S = 5.0
 EXPIRED_AT_ONCE = 500
+ABANDONED_AT_ONCE = 256
+PLANS = 4_096
+HELD, THERE, ENDED = 1, 2, 3  # as ledger.lua answers; 0 is exhausted
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One budget that applies to a call; `key` is "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12345"."""
+    """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12"."""
 
     key: str
     period: str
@@ -43,7 +59,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Money set aside for one attempt. `pressure`: the largest (spent + held) / limit after this hold, 0 without limits."""
+    """Money set aside for one attempt, in the counters `keys`.
+
+    `pressure` is the largest (spent + held) / limit after this hold: 0 without limits, 1 on a limit of 0.
+    """
 
     call_id: str
     attempt: int
@@ -60,14 +79,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a window has spent and held, in nano-dollars, and when the next one begins."""
+    """A window's nano-dollars: spent, held, and charged above holds; and when the next window begins."""
 
     spent_nano: int
     held_nano: int
     resets_at: datetime
+    overshoot_nano: int = 0
 
 
-class Exhausted(Exception):
+class Exhausted(Exception):  # noqa: N818
     """A budget has no room for the hold; nothing was held anywhere."""
 
     def __init__(self, limit: Limit, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
@@ -80,12 +100,15 @@ class Exhausted(Exception):
         self.resets_at = resets_at
 
 
-class Unavailable(Exception):
+class Unavailable(Exception):  # noqa: N818
     """Redis cannot be reached, so no money can be held: nothing may be sent."""
 
 
-class AlreadySettled(Exception):
-    """This attempt of this call was settled before; a new attempt needs a new number."""
+class AlreadySettled(Exception):  # noqa: N818
+    """This attempt of this call is over; a new attempt needs a new number."""
+
+
+# --- the verbs of a call -----------------------------------------------------------------------------------------
 
 
 async def reserve(
@@ -94,116 +117,202 @@ async def reserve(
     attempt: int,
     nano: int,
     limits: Sequence[Limit],
+    *,
     ttl_s: float = HOLD_S,
     now: datetime | None = None,
     context: Mapping[str, str] | None = None,
 ) -> Hold:
-    """Hold `nano` in every limit, or in none; the same (call, attempt) again returns the hold that is there.
+    """Hold `nano` in every limit, or in none; the same call and attempt again returns the hold that is there.
 
-    `context` is what `expire` writes into the log should this process die.
+    Nano 0 (a model that costs nothing) is held even where nothing is left, so that a crash leaves its row too.
+    `context` is what `expire` writes into the log should this process die; `now` is for tests.
 
-    :raises Exhausted: some budget has no room. :raises Unavailable: Redis is away. :raises AlreadySettled: it is over.
+    :raises Exhausted: some budget has no room. :raises Unavailable: Redis is away, nothing may be sent.
+    :raises AlreadySettled: the attempt was settled, abandoned or has expired. :raises ValueError: a negative hold.
     """
     if nano < 0:
         raise ValueError("A hold is not negative.")
-    windows = [_window(limit, now) for limit in limits]
-    keys = tuple(_counter(limit, found) for limit, found in zip(limits, windows, strict=True))
-    expires_at = (now.timestamp() if now else time.time()) + ttl_s
+    plan = _plan(tuple(limits), now)
     name = f"{call_id}:{attempt}"
     entry = orjson.dumps({**(context or {}), "call_id": call_id, "attempt": str(attempt)})
+    keys = (f"ph:h:{name}", f"ph:s:{name}", *plan.keys)
+    asked = f"{_PROCESS}{next(_asking)}"
     try:
         answer = await _run(
             redis,
-            [f"ph:h:{name}", f"ph:s:{name}", *keys],
-            ["reserve", name, nano, expires_at, entry, COUNTER_TTL_S, *(limit.limit_nano for limit in limits)],
+            RESERVE_WITHIN_S,
+            keys,
+            ("reserve", name, nano, ttl_s, _stamp(now), entry, asked, COUNTER_TTL_S, *plan.nanos),
         )
-    except (RedisError, OSError) as error:
-        raise Unavailable(str(error)) from error
-    if answer[0] == b"held":
-        return Hold(call_id, attempt, nano, keys, int(answer[1]), expires_at, float(answer[2]))
-    if answer[0] == b"settled":
+    except BaseException as error:
+        _abandon(redis, name, asked)
+        if isinstance(error, (RedisError, OSError)):
+            raise Unavailable(str(error)) from error
+        raise
+    code, epoch = answer[0], answer[1]
+    if code == HELD:
+        return Hold(call_id, attempt, nano, plan.keys, epoch, float(answer[3]), float(answer[2]))
+    if code == THERE:
+        held_in = tuple(_text(answer[5]).split("\n")) if answer[5] else ()
+        return Hold(call_id, attempt, int(answer[4]), held_in, epoch, float(answer[3]), float(answer[2]))
+    if code == ENDED:
         raise AlreadySettled(name)
-    full = int(answer[2])
-    raise Exhausted(limits[full], int(answer[3]), int(answer[4]), windows[full].ends)
+    full = answer[2]
+    raise Exhausted(plan.limits[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
 
 
-async def settle(redis: AsyncRedis, hold: Hold, nano: int, entry: Mapping[str, str]) -> bool:
-    """Give back the hold, charge `nano` in the windows that were held, and append the log entry; once, else False.
-
-    A charge above the hold is written in full: the truth goes before the limit.
+async def settle(
+    redis: AsyncRedis, hold: Hold, nano: int, entry: Mapping[str, str | bytes], *, now: datetime | None = None
+) -> bool:
+    """Give back the hold, charge `nano` where it was held, and append `entry` to the log; once, else False.
 
     :raises Unavailable: Redis is away; the hold will expire into a charge of its own amount.
+    :raises ValueError: a negative charge, or no entry: a call without a row would be lost.
     """
+    if nano < 0 or not entry:
+        raise ValueError("A charge is not negative, and has an entry for the log.")
     fields = [part for pair in entry.items() for part in pair]
-    try:
-        answer = await _run(
-            redis,
-            [f"ph:h:{hold.name}", f"ph:s:{hold.name}", *hold.keys],
-            ["settle", hold.name, nano, MARK_TTL_S, *fields],
-        )
-    except (RedisError, OSError) as error:
-        raise Unavailable(str(error)) from error
-    return bool(answer)
+    arguments = ("settle", hold.name, nano, _stamp(now), hold.expires_at, MARK_TTL_S, COUNTER_TTL_S, *fields)
+    return bool(await _ask(redis, hold, arguments))
 
 
 async def release(redis: AsyncRedis, hold: Hold) -> bool:
-    """Give the hold back: nothing was sent, so nothing is charged and nothing is logged."""
-    try:
-        return bool(await _run(redis, [f"ph:h:{hold.name}", f"ph:s:{hold.name}", *hold.keys], ["release", hold.name]))
-    except (RedisError, OSError) as error:
-        raise Unavailable(str(error)) from error
+    """Nothing was sent: the hold goes back, nothing is charged and no entry written. False when it had ended before.
+
+    One that had expired meanwhile takes its charge back, and an entry at cost 0 takes the place of the estimate.
+
+    :raises Unavailable: Redis is away; the hold will expire into a charge.
+    """
+    return bool(await _ask(redis, hold, ("release", hold.name, MARK_TTL_S, COUNTER_TTL_S)))
+
+
+# --- around the calls, blocking: what dead processes left, what pages show, what a lost Redis needs -----------------
 
 
 def expire(redis: Redis, now: datetime | None = None) -> int:
-    """Turn holds of dead processes into charges of the held amount, flagged estimated; how many."""
-    moment = now.timestamp() if now else time.time()
-    arguments = ["expire", moment, EXPIRED_AT_ONCE, MARK_TTL_S]
-    try:
-        return int(redis.evalsha(SHA, 0, *arguments))  # type: ignore[arg-type]
-    except NoScriptError:
-        return int(redis.eval(SCRIPT, 0, *arguments))  # type: ignore[arg-type]
+    """Turn the holds of dead processes into charges of the held amounts, logged as estimated; how many."""
+    total = 0
+    while True:
+        done = _run_sync(redis, (), ("expire", _stamp(now), EXPIRED_AT_ONCE, ESTIMATE_TTL_S, COUNTER_TTL_S))
+        total += done
+        if done < EXPIRED_AT_ONCE:
+            return total
 
 
 def balances(redis: Redis, limits: Iterable[Limit], now: datetime | None = None) -> dict[Limit, Balance]:
     """What each limit's present window has spent and held, in one round trip."""
-    limits = list(limits)
-    windows = [_window(limit, now) for limit in limits]
+    plan = _plan(tuple(limits), now)
     pipe = redis.pipeline(transaction=False)
-    for limit, found in zip(limits, windows, strict=True):
-        pipe.hmget(_counter(limit, found), "spent", "held")
-    rows = pipe.execute()
+    for key in plan.keys:
+        pipe.hmget(key, "spent", "held", "overshoot")
     return {
-        limit: Balance(int(spent or 0), int(held or 0), found.ends)
-        for limit, found, (spent, held) in zip(limits, windows, rows, strict=True)
+        limit: Balance(int(spent or 0), int(held or 0), found.ends, int(overshoot or 0))
+        for limit, found, (spent, held, overshoot) in zip(plan.limits, plan.windows, pipe.execute(), strict=True)
     }
 
 
+balances_sync = balances
+
+
 def rebuild(redis: Redis, spent: Mapping[Limit, int], now: datetime | None = None) -> None:
-    """After Redis lost its counters: raise each to what Postgres and the stream know; never lower one."""
-    for limit, nano in spent.items():
-        redis.eval(SCRIPT, 1, _counter(limit, _window(limit, now)), "rebuild", nano, COUNTER_TTL_S)
+    """After Redis lost its counters: raise each to the spend that Postgres and the stream know; never lower one."""
+    if spent:
+        _run_sync(redis, _plan(tuple(spent), now).keys, ("rebuild", COUNTER_TTL_S, *spent.values()))
 
 
-def _counter(limit: Limit, found: Window) -> str:
-    return f"ph:b:{limit.key}:{found.key}"
+# --- counters of a call's limits, worked out once a window -----------------------------------------------------------
 
 
-_windows: dict[tuple[str, str], Window] = {}
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The counters of some limits while `starts` ≤ time < `ends`, in seconds."""
+
+    limits: tuple[Limit, ...]
+    windows: tuple[Window, ...]
+    keys: tuple[str, ...]
+    nanos: tuple[int, ...]
+    starts: float
+    ends: float
 
 
-def _window(limit: Limit, now: datetime | None) -> Window:
-    """The limit's window; the present one is kept until it ends, so that a call pays for no calendar arithmetic."""
-    if now is not None:
-        return window(limit.period, limit.timezone, now)
-    moment = datetime.now(UTC)
-    found = _windows.get((limit.period, limit.timezone))
-    if found is None or not found.starts <= moment < found.ends:
-        found = _windows[(limit.period, limit.timezone)] = window(limit.period, limit.timezone, moment)
-    return found
+_plans: dict[tuple[Limit, ...], _Plan] = {}
 
 
-async def _run(redis: AsyncRedis, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+def _plan(limits: tuple[Limit, ...], now: datetime | None) -> _Plan:
+    moment = now.timestamp() if now else time.time()
+    plan = _plans.get(limits)
+    if plan is None or not plan.starts <= moment < plan.ends:
+        if len(_plans) >= PLANS:
+            _plans.clear()
+        plan = _plans[limits] = _make_plan(limits, moment)
+    return plan
+
+
+def _make_plan(limits: tuple[Limit, ...], moment: float) -> _Plan:
+    now = datetime.fromtimestamp(moment, UTC)
+    windows = tuple(window(limit.period, limit.timezone, now) for limit in limits)
+    return _Plan(
+        limits,
+        windows,
+        tuple(f"ph:b:{limit.key}:{found.key}" for limit, found in zip(limits, windows, strict=True)),
+        tuple(limit.limit_nano for limit in limits),
+        max((found.starts.timestamp() for found in windows), default=-math.inf),
+        min((found.ends.timestamp() for found in windows), default=math.inf),
+    )
+
+
+# --- one round trip --------------------------------------------------------------------------------------------------
+
+
+async def _run(redis: AsyncRedis, within_s: float, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async with asyncio.timeout(within_s):
+        try:
+            return await redis.evalsha(SHA, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await redis.eval(SCRIPT, len(keys), *keys, *arguments)
+
+
+def _run_sync(redis: Redis, keys: Sequence[str], arguments: Sequence[Any]) -> int:
     try:
-        return await redis.evalsha(SHA, len(keys), *keys, *arguments)  # type: ignore[misc]
+        return int(redis.evalsha(SHA, len(keys), *keys, *arguments))
     except NoScriptError:
-        return await redis.eval(SCRIPT, len(keys), *keys, *arguments)  # type: ignore[misc]
+        return int(redis.eval(SCRIPT, len(keys), *keys, *arguments))
+
+
+async def _ask(redis: AsyncRedis, hold: Hold, arguments: Sequence[Any]) -> Any:
+    try:
+        return await _run(redis, SETTLE_WITHIN_S, (f"ph:h:{hold.name}", f"ph:s:{hold.name}", *hold.keys), arguments)
+    except (RedisError, OSError) as error:
+        raise Unavailable(str(error)) from error
+
+
+_PROCESS = secrets.token_hex(6)
+_asking = itertools.count()
+_abandoned: set[asyncio.Task[None]] = set()
+
+
+def _abandon(redis: AsyncRedis, name: str, asked: str) -> None:
+    """The answer to a reserve was not heard, so it may have held: give that back, or bar it should it arrive later.
+
+    Without this a client that hangs up would leave a hold that becomes a charge for a call that was never sent. Only
+    this asking is taken back: who reserves the same attempt again keeps what the second asking got.
+    """
+
+    async def give_back() -> None:
+        keys = (f"ph:h:{name}", f"ph:s:{name}")
+        with contextlib.suppress(RedisError, OSError):
+            await _run(redis, SETTLE_WITHIN_S, keys, ("abandon", name, MARK_TTL_S, COUNTER_TTL_S, asked))
+
+    if len(_abandoned) < ABANDONED_AT_ONCE:
+        task = asyncio.get_running_loop().create_task(give_back())
+        _abandoned.add(task)
+        task.add_done_callback(_abandoned.discard)
+
+
+def _stamp(now: datetime | None) -> float | str:
+    """What the scripts take for the time; empty is Redis's own clock."""
+    return now.timestamp() if now else ""
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -11,15 +10,17 @@ from django.db.models.functions import Now
 from django.utils import timezone as clock
 
 from budgets.ledger import Limit
+from budgets.periods import zone_of
 
 MAX_NANO = 9_000_000_000_000_000  # 9 million dollars: the largest sum that a Redis script counts exactly
+CHANGEABLE = ("limit_nano", "timezone", "mode", "active")
 
 
 def known_zone(name: str) -> None:
     try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValidationError(f"There is no time zone {name}.") from error
+        zone_of(name)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 class BudgetQuerySet(models.QuerySet["Budget"]):
@@ -32,6 +33,16 @@ class BudgetQuerySet(models.QuerySet["Budget"]):
         for kind, owner in owners:
             wanted |= models.Q(owner_kind=kind, owner=owner)
         return self.filter(wanted)
+
+    @transaction.atomic
+    def open(self, *, actor: str, reason: str = "", **fields: Any) -> Budget:
+        """A new budget, with the row that says who set it. :raises ValidationError: a rule does not hold."""
+        budget = Budget(**fields)
+        budget.full_clean()
+        budget.save()
+        after = {name: getattr(budget, name) for name in ("owner_kind", "owner", "period", *CHANGEABLE)}
+        BudgetChange.objects.create(budget=budget, actor=actor, reason=reason, before={}, after=after)
+        return budget
 
 
 class Budget(models.Model):
@@ -52,7 +63,9 @@ class Budget(models.Model):
         BALANCED = "balanced", "Balanced"
 
     owner_kind = models.CharField(max_length=12, choices=OwnerKind.choices)
-    owner = models.CharField(max_length=170, blank=True, help_text="Agent slug, agent/channel or key prefix; empty for the organisation.")
+    owner = models.CharField(
+        max_length=170, blank=True, help_text="Agent slug, agent/channel or key prefix; empty for the organisation."
+    )
     period = models.CharField(max_length=5, choices=Period.choices)
     limit_nano = models.BigIntegerField()
     timezone = models.CharField(max_length=60, default="UTC", validators=[known_zone])
@@ -64,15 +77,29 @@ class Budget(models.Model):
     class Meta:
         ordering = ["owner_kind", "owner", "period"]
         constraints = [
-            models.UniqueConstraint(fields=["owner_kind", "owner", "period"], name="budgets_budget_once_per_period"),
-            models.CheckConstraint(name="budgets_budget_limit_sane", condition=models.Q(limit_nano__gte=0, limit_nano__lte=MAX_NANO)),
+            models.UniqueConstraint(
+                name="budgets_budget_once_per_period",
+                fields=["owner_kind", "owner", "period"],
+                violation_error_message="There is a budget of this owner for this period already: change that one.",
+            ),
             models.CheckConstraint(
-                name="budgets_budget_owner_known", condition=models.Q(owner_kind__in=["organisation", "agent", "channel", "key"])
+                name="budgets_budget_limit_sane",
+                condition=models.Q(limit_nano__gte=0, limit_nano__lte=MAX_NANO),
+                violation_error_message="A limit is between 0 and 9 million dollars.",
+            ),
+            models.CheckConstraint(
+                name="budgets_budget_owner_known",
+                condition=models.Q(owner_kind__in=["organisation", "agent", "channel", "key"]),
             ),
             models.CheckConstraint(name="budgets_budget_period_known", condition=models.Q(period__in=["day", "month"])),
             models.CheckConstraint(
+                name="budgets_budget_mode_known", condition=models.Q(mode__in=["strict", "balanced"])
+            ),
+            models.CheckConstraint(
                 name="budgets_budget_organisation_has_no_owner",
-                condition=models.Q(owner_kind="organisation", owner="") | (~models.Q(owner_kind="organisation") & ~models.Q(owner="")),
+                condition=models.Q(owner_kind="organisation", owner="")
+                | (~models.Q(owner_kind="organisation") & ~models.Q(owner="")),
+                violation_error_message="Every budget names its owner, but the organisation's, which has none.",
             ),
         ]
 
@@ -84,14 +111,25 @@ class Budget(models.Model):
         return Limit(f"{self.owner_kind}:{self.owner}", self.period, self.timezone, self.limit_nano, self.pk)
 
     @transaction.atomic
-    def change(self, *, actor: str, reason: str = "", **fields: Any) -> BudgetChange:
-        """Set fields and write down who changed what; the caller raises the configuration epoch."""
-        before = {name: getattr(self, name) for name in fields}
-        for name, value in fields.items():
-            setattr(self, name, value)
-        self.full_clean()
-        self.save(update_fields=list(fields))
-        return BudgetChange.objects.create(budget=self, actor=actor, reason=reason, before=before, after=fields)
+    def change(self, *, actor: str, reason: str = "", **fields: Any) -> BudgetChange | None:
+        """Set limit_nano, timezone, mode or active, and write down who did it; None when nothing differs.
+
+        The caller raises the configuration epoch on commit. :raises ValidationError: a rule does not hold.
+        """
+        if foreign := set(fields) - set(CHANGEABLE):
+            raise ValidationError(f"{min(foreign)} of a budget cannot be changed.")
+        present = Budget.objects.select_for_update().get(pk=self.pk)
+        after = {name: value for name, value in fields.items() if getattr(present, name) != value}
+        if not after:
+            return None
+        before = {name: getattr(present, name) for name in after}
+        for name, value in after.items():
+            setattr(present, name, value)
+        present.full_clean()
+        present.save(update_fields=list(after))
+        after = {name: getattr(present, name) for name in after}
+        self.refresh_from_db()
+        return BudgetChange.objects.create(budget=self, actor=actor, reason=reason, before=before, after=after)
 
 
 class BudgetChange(models.Model):
@@ -106,6 +144,7 @@ class BudgetChange(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        constraints = [models.CheckConstraint(name="budgets_budgetchange_actor_named", condition=~models.Q(actor=""))]
 
     def __str__(self) -> str:
         return f"{self.budget}: {self.before} → {self.after}"

@@ -9,6 +9,6 @@ from budgets import ledger
 
 @shared_task
 def expire_holds() -> int:
-    """Charge holds whose process died; running it twice charges once."""
+    """Charge the holds whose process died; running it twice charges once."""
     with Redis.from_url(settings.REDIS_URL, socket_timeout=5) as redis:
         return ledger.expire(redis)
