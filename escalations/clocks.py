@@ -1,26 +1,29 @@
-"""SLA clocks: business time as a pure function of a calendar. Several intervals a day, holidays, time zones, daylight saving."""
+"""SLA clocks: business time as a pure function of a calendar. Several intervals a day, holidays, time zones, DST.
+
+A calendar is {timezone, hours: {"mon": [["09:00", "12:30"], ["13:30", "17:00"]], …}, holidays: ["2026-12-25"]}. Without
+hours it is always open. An interval that ends before it begins runs past midnight and belongs to the day it began on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HORIZON_DAYS = 400
+ALWAYS = timedelta(days=36_500)
 
 
-class NeverOpen(ValueError):
-    """The calendar has no business time within the horizon, so a clock on it would never run out."""
+class CalendarError(ValueError):
+    """A calendar that cannot be used; the message is a plain sentence."""
 
 
 def due(started_at: datetime, target_s: float, calendar: Mapping[str, Any]) -> datetime:
     """When `target_s` seconds of business time have passed since `started_at`, in UTC.
 
-    `calendar`: {timezone, hours: {"mon": [["09:00", "17:00"], …]}, holidays: ["2026-12-25"]}; without hours it is always open.
-
-    :raises NeverOpen: when the calendar does not open for long enough within 400 days.
+    A calendar that does not open for long enough within 400 days counts as always open: a deadline must come.
     """
     left = target_s
     for opens, closes in intervals(started_at, calendar):
@@ -28,7 +31,7 @@ def due(started_at: datetime, target_s: float, calendar: Mapping[str, Any]) -> d
         if seconds >= left:
             return opens + timedelta(seconds=left)
         left -= seconds
-    raise NeverOpen("The business hours leave no time for this target.")
+    return started_at.astimezone(UTC) + timedelta(seconds=target_s)
 
 
 def elapsed(started_at: datetime, now: datetime, calendar: Mapping[str, Any]) -> float:
@@ -43,29 +46,67 @@ def elapsed(started_at: datetime, now: datetime, calendar: Mapping[str, Any]) ->
 
 def fraction(started_at: datetime, now: datetime, target_s: float, calendar: Mapping[str, Any]) -> float:
     """How much of the target is used: 0.75, 0.9 and 1 are where priority, lead and next level come in."""
-    return elapsed(started_at, now, calendar) / target_s if target_s else 1.0
+    return elapsed(started_at, now, calendar) / target_s if target_s > 0 else 1.0
 
 
 def intervals(since: datetime, calendar: Mapping[str, Any]) -> Iterator[tuple[datetime, datetime]]:
-    """Open intervals from `since` on, in UTC, oldest first. Length is real time: a night of DST change has 23 or 25 hours."""
-    zone = ZoneInfo(str(calendar.get("timezone") or "UTC"))
+    """Open intervals from `since` on, in UTC, in order and disjoint; a day of DST change has 23 or 25 hours."""
+    since = since.astimezone(UTC)
     hours, holidays = calendar.get("hours") or {}, set(calendar.get("holidays") or ())
-    first = since.astimezone(zone).date()
     if not any(hours.values()):
-        yield since.astimezone(UTC), since.astimezone(UTC) + timedelta(days=36_500)
+        yield since, since + ALWAYS
         return
-    for day in (first + timedelta(days=n) for n in range(HORIZON_DAYS)):
+    zone = ZoneInfo(str(calendar.get("timezone") or "UTC"))
+    yesterday = since.astimezone(zone).date() - timedelta(days=1)
+    for day in (yesterday + timedelta(days=n) for n in range(HORIZON_DAYS)):
         if day.isoformat() in holidays:
             continue
-        for opens, closes in hours.get(DAYS[day.weekday()], ()):
-            start = max(_moment(day, opens, zone), since.astimezone(UTC))
-            end = _moment(day, closes, zone)
-            if start < end:
-                yield start, end
+        for start, end in sorted(_interval(day, pair, zone) for pair in hours.get(DAYS[day.weekday()], ())):
+            if max(start, since) < end:
+                yield max(start, since), end
+                since = end
 
 
-def _moment(day: date, clock: str, zone: ZoneInfo) -> datetime:
-    """A wall-clock time as UTC; "24:00" is the midnight that ends the day."""
-    if clock == "24:00":
-        day, clock = day + timedelta(days=1), "00:00"
-    return datetime.combine(day, time.fromisoformat(clock), zone).astimezone(UTC)
+def check(calendar: Mapping[str, Any]) -> None:
+    """For whoever takes a calendar in. :raises CalendarError: what is wrong with it."""
+    try:
+        ZoneInfo(str(calendar.get("timezone") or "UTC"))
+    except (KeyError, ValueError, OSError) as error:
+        raise CalendarError(f"There is no time zone {calendar.get('timezone')}.") from error
+    hours = calendar.get("hours") or {}
+    if not isinstance(hours, Mapping) or set(hours) - set(DAYS):
+        raise CalendarError(f"Hours are given for {', '.join(DAYS)}.")
+    for day, pairs in hours.items():
+        _check_pairs(day, pairs)
+    for holiday in calendar.get("holidays") or ():
+        try:
+            date.fromisoformat(holiday)
+        except (TypeError, ValueError) as error:
+            raise CalendarError(f"{holiday} is not a date like 2026-12-25.") from error
+
+
+def _check_pairs(day: str, pairs: Any) -> None:
+    try:
+        clocks = [(_clock(opens), _clock(closes)) for opens, closes in pairs]
+    except (TypeError, ValueError) as error:
+        raise CalendarError(f'{day}: hours are a list of pairs like ["09:00", "17:00"].') from error
+    if any(opens == closes for opens, closes in clocks):
+        raise CalendarError(f"{day}: an interval ends when it begins.")
+
+
+def _interval(day: date, pair: Sequence[str], zone: ZoneInfo) -> tuple[datetime, datetime]:
+    start, end = (_clock(text) for text in pair)
+    return _moment(day, start, zone), _moment(day, end if end > start else end + timedelta(days=1), zone)
+
+
+def _clock(text: str) -> timedelta:
+    """A wall-clock time as the distance from midnight; "24:00" is the midnight that ends the day."""
+    if text == "24:00":
+        return timedelta(days=1)
+    clock = time.fromisoformat(text)
+    return timedelta(hours=clock.hour, minutes=clock.minute, seconds=clock.second)
+
+
+def _moment(day: date, clock: timedelta, zone: ZoneInfo) -> datetime:
+    """What the clock on the wall shows, as UTC: naive arithmetic first, then the zone."""
+    return (datetime.combine(day, time()) + clock).replace(tzinfo=zone).astimezone(UTC)

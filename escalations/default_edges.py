@@ -12,8 +12,23 @@ PERSON: Final = {
     "pl": "Oczywiście. Sprawę przejmuje osoba z naszego zespołu i odpowie tutaj.",
     "de": "Gern. Eine Kollegin oder ein Kollege übernimmt und antwortet Ihnen hier.",
 }
+# Where nobody decided by the deadline, and the rule does not keep waiting.
+ON_TIMEOUT: Final[dict[str, dict[str, str]]] = {
+    "holding_message": {
+        "en": "Thank you for your patience. A colleague has your message and will answer you as soon as possible.",
+        "pl": "Dziękujemy za cierpliwość. Nasz zespół ma Twoją wiadomość i odpowie najszybciej, jak to możliwe.",
+        "de": "Danke für Ihre Geduld. Ihre Nachricht liegt unserem Team vor, die Antwort kommt so bald wie möglich.",
+    },
+    "safe_refusal": {
+        "en": "I am sorry, we could not settle this here. Please write to us again.",
+        "pl": "Przykro nam, nie udało się tego tutaj załatwić. Prosimy napisać do nas ponownie.",
+        "de": "Es tut uns leid, das ließ sich hier nicht klären. Bitte schreiben Sie uns noch einmal.",
+    },
+}
 
 DEFAULT_POLICY: Final[dict[str, Any]] = {
+    "thresholds": {"confidence": 0.55},
+    "most_clarifying": 1,
     "rules": [
         {
             "edge": "paused",
@@ -82,10 +97,25 @@ DEFAULT_POLICY: Final[dict[str, Any]] = {
             "action": "refuse",
             "says": "The budget is spent.",
             "message": {
-                "en": "Our assistant has reached its limit for now and is back at {resets_at}. You can still write to us by e-mail.",
-                "pl": "Nasz asystent wyczerpał na razie swój limit i wróci {resets_at}. Nadal można do nas napisać e-mail.",
-                "de": "Unser Assistent hat sein Limit vorerst erreicht und ist um {resets_at} wieder da. Per E-Mail erreichen Sie uns weiterhin.",
+                "en": "Our assistant has reached its limit and is back at {resets_at}. E-mail reaches us meanwhile.",
+                "pl": "Nasz asystent wyczerpał limit i wróci {resets_at}. Nadal można do nas napisać e-mail.",
+                "de": "Unser Assistent hat sein Limit erreicht, zurück um {resets_at}. Per E-Mail sind wir da.",
             },
+        },
+        {
+            "edge": "loop",
+            "when": {"loop": True},
+            "queue": "technical",
+            "priority": 2,
+            "says": "The agent went round in circles and was stopped.",
+            "message": HANDOVER,
+        },
+        {
+            "edge": "irreversible_action",
+            "when": {"risk": {"in": ["money", "irreversible"]}},
+            "priority": 2,
+            "says": "Money or something that cannot be undone is at stake.",
+            "message": HANDOVER,
         },
         {
             "edge": "integration",
@@ -131,7 +161,7 @@ DEFAULT_POLICY: Final[dict[str, Any]] = {
         },
         {
             "edge": "no_answer",
-            "when": {"answerable": False},
+            "when": {"answerable": False, "ambiguous": False},
             "says": "The knowledge base has no answer to this.",
             "message": HANDOVER,
         },
@@ -153,12 +183,12 @@ DEFAULT_POLICY: Final[dict[str, Any]] = {
             "edge": "repeated_contact",
             "when": {"contact_count": {"gte": 3}},
             "priority": 2,
-            "says": "The customer writes for the {contacts}th time in seven days.",
+            "says": "The customer came with {contacts} matters in seven days.",
             "message": HANDOVER,
         },
         {
             "edge": "low_confidence",
-            "when": {"confidence": {"lt": 0.55}},
+            "when": {"confidence": {"lt": "confidence"}},
             "says": "The agent is only {confidence} sure of this draft.",
             "message": HANDOVER,
         },

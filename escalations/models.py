@@ -38,8 +38,16 @@ class EscalationQuerySet(models.QuerySet["Escalation"]):
     def for_scopes(self, names: Iterable[str]) -> EscalationQuerySet:
         return self.filter(scope__in=list(names))
 
+    def of_case(self, case_id: uuid.UUID) -> EscalationQuerySet:
+        return self.filter(case_id=case_id)
+
     def decided_since(self, since: datetime) -> EscalationQuerySet:
         return self.filter(state=Escalation.State.DECIDED, decided_at__gte=since).order_by("-decided_at")
+
+    def decided_by(self, user: Any, since: datetime) -> EscalationQuerySet:
+        """What the user decided since then and has not taken back: the tab "done today"."""
+        mine = Decision.objects.standing().filter(user=user, at__gte=since)
+        return self.decided_since(since).filter(pk__in=mine.values("escalation"))
 
     def best_first(self) -> EscalationQuerySet:
         return self.order_by("priority", models.F("deadline").asc(nulls_last=True), "created_at", "id")
@@ -48,8 +56,8 @@ class EscalationQuerySet(models.QuerySet["Escalation"]):
 class Escalation(models.Model):
     """A case, draft answer or proposed action that waits for a person.
 
-    `token` fences claims: it grows with every claim, and only its latest holder decides. `revision` grows when a decision is
-    undone or the customer writes again, so that a decision always concerns what the person saw.
+    `token` fences claims: it grows with every claim, and only its latest holder decides. `revision` grows when a
+    decision is undone or the customer writes again, so that a decision always concerns what the person saw.
     """
 
     class Kind(models.TextChoices):
@@ -92,8 +100,11 @@ class Escalation(models.Model):
     revision = models.PositiveIntegerField(default=1)
     token = models.BigIntegerField(default=0)
     returned = models.PositiveSmallIntegerField(default=0)
-    claimed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    lease_until = models.DateTimeField(null=True, blank=True)
+    claimed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="While claimed or snoozed: until when.")
     deadline = models.DateTimeField(null=True, blank=True)
     on_timeout = models.CharField(max_length=20, choices=OnTimeout.choices, default=OnTimeout.KEEP_WAITING)
     created_at = models.DateTimeField(default=timezone.now, db_default=Now())
@@ -104,20 +115,28 @@ class Escalation(models.Model):
     class Meta:
         ordering = ["priority", "deadline", "created_at"]
         constraints = [
-            models.CheckConstraint(name="escalations_escalation_kind_known", condition=models.Q(kind__in=["draft", "action", "case"])),
-            models.CheckConstraint(name="escalations_escalation_state_known", condition=models.Q(state__in=STATES)),
-            models.CheckConstraint(name="escalations_escalation_priority_1_to_4", condition=models.Q(priority__gte=1, priority__lte=4)),
             models.CheckConstraint(
-                name="escalations_escalation_decided_has_time",
-                condition=models.Q(state="decided", decided_at__isnull=False) | (~models.Q(state="decided") & models.Q(decided_at=None)),
+                name="escalations_escalation_kind_known", condition=models.Q(kind__in=["draft", "action", "case"])
+            ),
+            models.CheckConstraint(name="escalations_escalation_state_known", condition=models.Q(state__in=STATES)),
+            models.CheckConstraint(
+                name="escalations_escalation_priority_1_to_4", condition=models.Q(priority__gte=1, priority__lte=4)
             ),
             models.CheckConstraint(
-                name="escalations_escalation_action_has_action", condition=~models.Q(kind="action") | models.Q(action__isnull=False)
+                name="escalations_escalation_decided_has_time",
+                condition=models.Q(state="decided", decided_at__isnull=False)
+                | (~models.Q(state="decided") & models.Q(decided_at=None)),
+            ),
+            models.CheckConstraint(
+                name="escalations_escalation_action_has_action",
+                condition=~models.Q(kind="action") | models.Q(action__isnull=False),
             ),
         ]
         indexes = [
             models.Index(
-                fields=["priority", "deadline", "created_at"], condition=~models.Q(state="decided"), name="escalations_queue"
+                fields=["priority", "deadline", "created_at"],
+                condition=~models.Q(state="decided"),
+                name="escalations_queue",
             ),
             models.Index(fields=["scope", "state"], name="escalations_of_scope"),
             models.Index(fields=["case_id"], name="escalations_of_case"),
@@ -129,11 +148,22 @@ class Escalation(models.Model):
 
     def standing(self) -> Decision | None:
         """The decision that stands, if there is one."""
-        return self.decisions.filter(revision=self.revision, undo=None).first() if self.state == "decided" else None
+        if self.state != Escalation.State.DECIDED:
+            return None
+        return self.decisions.filter(revision=self.revision, undo=None).first()
 
     @property
     def action_hash(self) -> str:
         return str((self.action or {}).get("hash", ""))
+
+
+class DecisionQuerySet(models.QuerySet["Decision"]):
+    def standing(self) -> DecisionQuerySet:
+        """Not taken back."""
+        return self.filter(undo=None)
+
+    def returns_of(self, case_id: uuid.UUID) -> DecisionQuerySet:
+        return self.standing().filter(escalation__case_id=case_id, kind=Decision.Kind.RETURNED)
 
 
 class Decision(models.Model):
@@ -152,7 +182,9 @@ class Decision(models.Model):
     revision = models.PositiveIntegerField()
     kind = models.CharField(max_length=20, choices=Kind.choices)
     actor = models.CharField(max_length=160)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
     text = models.TextField(blank=True)
     arguments = models.JSONField(null=True, blank=True)
     action_hash = models.CharField(max_length=64, blank=True)
@@ -162,6 +194,8 @@ class Decision(models.Model):
     seconds = models.FloatField(default=0)
     at = models.DateTimeField(default=timezone.now, db_default=Now())
 
+    objects = DecisionQuerySet.as_manager()
+
     class Meta:
         ordering = ["-id"]
         constraints = [
@@ -170,7 +204,8 @@ class Decision(models.Model):
             # Invariant 5: silence is never a decision by a person.
             models.CheckConstraint(
                 name="escalations_decision_silence_is_not_a_person",
-                condition=~models.Q(kind="expired_no_response") | (models.Q(user=None) & ~models.Q(actor__startswith="user:")),
+                condition=~models.Q(kind="expired_no_response")
+                | (models.Q(user=None) & ~models.Q(actor__startswith="user:")),
             ),
         ]
         indexes = [models.Index(fields=["-at"], name="escalations_decision_recent")]
@@ -217,7 +252,9 @@ class Delivery(models.Model):
                 condition=models.Q(state__in=["held", "sent", "delivered", "acknowledged", "cancelled", "dead"]),
             ),
         ]
-        indexes = [models.Index(fields=["due_at"], condition=models.Q(state__in=["held", "sent"]), name="escalations_outbox")]
+        indexes = [
+            models.Index(fields=["due_at"], condition=models.Q(state__in=["held", "sent"]), name="escalations_outbox")
+        ]
 
     def __str__(self) -> str:
         return f"{self.decision}: {self.state}"

@@ -96,7 +96,9 @@ def post_callback(url: str, payload: Mapping[str, Any], secret: str) -> None:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         with _pool(parts, address) as pool:
-            answer = pool.request("POST", path, body=body, headers=headers, redirect=False, retries=False, preload_content=False)
+            answer = pool.request(
+                "POST", path, body=body, headers=headers, redirect=False, retries=False, preload_content=False
+            )
             answer.read(1_024)
             answer.release_conn()
     except urllib3.exceptions.HTTPError as error:

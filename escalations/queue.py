@@ -1,33 +1,36 @@
-"""The review queue: add, claim, decide, undo. Every change of state is one conditional UPDATE, so that races have one winner."""
+"""The review queue: add, claim, decide, undo. A change of state is one conditional UPDATE, so races have one winner."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import jsonschema
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
-from escalations.models import Decision, Delivery, Escalation, Undo
+from escalations.actions import Invalid, arguments_hash, check_arguments
+from escalations.default_edges import ON_TIMEOUT
+from escalations.models import Decision, Delivery, Escalation, EscalationQuerySet, Undo
+from escalations.signals import signals
 
 __all__ = [
-    "AlreadyDecided", "Claim", "Decision", "Escalation", "Invalid", "Refused", "Taken", "add", "claim", "decide", "expire_due",
-    "heartbeat", "release", "start", "supersede", "undo", "withdraw",
+    "AlreadyDecided", "Claim", "Decision", "Escalation", "Invalid", "Refused", "Superseded", "Taken", "add", "claim",
+    "decide", "expire_due", "heartbeat", "release", "snooze", "start", "supersede", "undo", "withdraw",
 ]  # fmt: skip
 
 LEASE = timedelta(minutes=5)
+LONGEST_SNOOZE = timedelta(days=7)
 MAX_RETURNS = 2
+MOST_CHARS = 20_000
+MOST_AT_ONCE = 500
 REASON_CODES = {"1": "fact", "2": "policy", "3": "tone", "4": "incomplete", "5": "privacy", "6": "action", "7": "other"}
-MACHINE_KINDS = frozenset({"expired_no_response", "withdrawn"})
+MACHINE_KINDS = frozenset({Decision.Kind.EXPIRED_NO_RESPONSE, Decision.Kind.WITHDRAWN})
 
 
 class Taken(Exception):
@@ -36,6 +39,10 @@ class Taken(Exception):
     def __init__(self, message: str, holder: str = "") -> None:
         super().__init__(message)
         self.holder = holder
+
+
+class Superseded(Taken):
+    """The claim is good, but the customer wrote again since the caller looked."""
 
 
 class AlreadyDecided(Exception):
@@ -50,10 +57,6 @@ class Refused(Exception):
     """This person may not decide this, or not in this way."""
 
 
-class Invalid(Exception):
-    """The decision lacks something; the message says what."""
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A lease on an escalation. Decide with its token and revision before it ends; a heartbeat extends it."""
@@ -65,37 +68,32 @@ class Claim:
 
 
 def add(**fields: Any) -> Escalation:
-    """Put something before people. An action gets the hash of its arguments, to which an approval will be bound."""
+    """Put something before people. An action gets the hash of its arguments, to which an approval will be bound.
+
+    :raises Invalid: the action's arguments do not fit its schema.
+    """
     action = fields.get("action")
     if action is not None:
-        _check_arguments(action.get("schema"), action.get("arguments"))
-        fields["action"] = {**action, "hash": arguments_hash(action.get("arguments"))}
+        check_arguments(action.get("schema"), action.get("arguments"))
+        fields["action"] = {**action, "hash": arguments_hash(action["arguments"])}
+    fields.setdefault("returned", Decision.objects.returns_of(fields["case_id"]).count())
     return Escalation.objects.create(**fields)
 
 
-def arguments_hash(arguments: Any) -> str:
-    canonical = json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 def start(user: User, scopes: Iterable[str]) -> Claim | None:
-    """Claim the best case there is in these scopes; None when nothing waits. Two people never get the same."""
+    """One's own open claim, else the best case there is in these scopes, claimed; None when nothing waits.
+
+    Two people never get the same.
+    """
+    visible = Escalation.objects.for_scopes(scopes).best_first()
     with transaction.atomic():
-        mine = Escalation.objects.claimed_by(user).for_scopes(scopes).best_first().first()
-        if mine is not None:
-            return claim(mine.pk, user)
-        best = (
-            Escalation.objects.claimable()
-            .for_scopes(scopes)
-            .best_first()
-            .select_for_update(skip_locked=True)
-            .first()
-        )
+        best = visible.claimed_by(user).select_for_update(skip_locked=True).first()
+        best = best or visible.claimable().select_for_update(skip_locked=True).first()
         return claim(best.pk, user) if best else None
 
 
 def claim(pk: uuid.UUID, user: User | None) -> Claim:
-    """A lease with a fencing token. One's own claim is renewed with its token; an API key (no user) claims by the token alone.
+    """A lease with a fencing token. One's own claim is renewed under its token; an API key (no user) has only that.
 
     :raises Taken: somebody else holds it. :raises AlreadyDecided: it is over.
     """
@@ -103,29 +101,42 @@ def claim(pk: uuid.UUID, user: User | None) -> Claim:
     until = now + LEASE
     renewed = user is not None and Escalation.objects.claimed_by(user, now).filter(pk=pk).update(lease_until=until)
     if not renewed:
-        taken = (
-            Escalation.objects.claimable(now)
-            .filter(pk=pk)
-            .update(state=Escalation.State.CLAIMED, claimed_by=user, lease_until=until, token=F("token") + 1)
-        )
-        if not taken:
-            raise _why_not(pk)
+        taken = Escalation.objects.claimable(now).filter(pk=pk)
+        if not taken.update(
+            state=Escalation.State.CLAIMED, claimed_by=user, claimed_at=now, lease_until=until, token=F("token") + 1
+        ):
+            raise _why_not(pk, user)
     escalation = Escalation.objects.select_related("claimed_by").get(pk=pk)
     return Claim(escalation, escalation.token, escalation.revision, until)
 
 
-def heartbeat(pk: uuid.UUID, user: User, token: int) -> datetime:
+def heartbeat(pk: uuid.UUID, user: User | None, token: int) -> datetime:
     """Extend the lease. :raises Taken: it was lost. :raises AlreadyDecided."""
     until = timezone.now() + LEASE
     if not _held(pk, user, token).update(lease_until=until):
-        raise _why_not(pk)
+        raise _why_not(pk, user)
     return until
 
 
-def release(pk: uuid.UUID, user: User, token: int) -> None:
+def release(pk: uuid.UUID, user: User | None, token: int) -> None:
     """Put it back unread. :raises Taken: the claim was not one's own any more."""
-    if not _held(pk, user, token).update(state=Escalation.State.WAITING, claimed_by=None, lease_until=None):
-        raise _why_not(pk)
+    if not _held(pk, user, token).update(
+        state=Escalation.State.WAITING, claimed_by=None, claimed_at=None, lease_until=None
+    ):
+        raise _why_not(pk, user)
+
+
+def snooze(pk: uuid.UUID, user: User | None, token: int, until: datetime) -> None:
+    """Put it away for a while, at most a week; its deadline runs on.
+
+    :raises Invalid: not a time ahead of us. :raises Taken: the claim was not one's own any more.
+    """
+    if not timedelta() < until - timezone.now() <= LONGEST_SNOOZE:
+        raise Invalid("Snooze until a time within the next seven days.")
+    if not _held(pk, user, token).update(
+        state=Escalation.State.SNOOZED, claimed_by=None, claimed_at=None, lease_until=until
+    ):
+        raise _why_not(pk, user)
 
 
 def decide(
@@ -143,57 +154,63 @@ def decide(
 ) -> Decision:
     """The one terminal decision on this revision; it leaves through the outbox after the time to undo.
 
-    :raises AlreadyDecided: with the decision that stands. :raises Taken: the claim or the revision is not the caller's any more.
-    :raises Invalid: something is missing. :raises Refused: returned too often, or not by this person.
+    A claim whose lease has run out still decides as long as nobody else took it: the token tells.
+
+    :raises AlreadyDecided: with the decision that stands. :raises Taken: the claim is not the caller's any more.
+    :raises Superseded: the customer wrote again. :raises Invalid: something is missing.
+    :raises Refused: returned too often, or nobody's name is under it.
     """
     escalation = Escalation.objects.get(pk=pk)
     if escalation.state == Escalation.State.DECIDED:
         raise AlreadyDecided(escalation.standing())
-    text = text.strip()
-    arguments, action_hash = _checked(escalation, kind, text, arguments, reason_code)
-    if kind == Decision.Kind.APPROVED and escalation.kind == Escalation.Kind.DRAFT:
-        text = escalation.draft
+    actor = _actor(user, actor)
+    text, note = _clean(text), _clean(note)
+    text, arguments, action_hash = _covered(escalation, kind, text, arguments, reason_code)
     now = timezone.now()
+    claimed = Escalation.objects.filter(
+        pk=pk, state=Escalation.State.CLAIMED, token=token, revision=revision, claimed_by=user
+    )
     with transaction.atomic():
-        won = Escalation.objects.filter(
-            pk=pk, state=Escalation.State.CLAIMED, token=token, revision=revision, claimed_by=user
-        ).update(state=Escalation.State.DECIDED, decided_at=now, lease_until=None)
-        if not won:
-            raise _why_not(pk)
+        if escalation.revision != revision or not _close(claimed, now):
+            raise _why_not(pk, user, token)
         return _record(
             escalation,
             kind=kind,
             revision=revision,
-            actor=f"user:{user.get_username()}" if user else actor,
+            actor=actor,
             user=user,
             text=text,
             arguments=arguments,
             action_hash=action_hash,
             reason_code=reason_code,
             note=note,
-            seen_draft=not escalation.blind,
-            seconds=_seconds(escalation, now),
+            seen_draft=_draft_was_seen(escalation),
+            seconds=(now - (escalation.claimed_at or now)).total_seconds(),
             at=now,
         )
 
 
 @transaction.atomic
-def undo(decision_id: int, *, actor: str, user: User | None = None) -> Escalation:
-    """Take a decision back while it is still held; the escalation waits again, under a new revision.
+def undo(decision_id: int, user: User | None = None, *, actor: str = "") -> Escalation:
+    """Take one's decision back while it is still held; the escalation waits again, under a new revision.
 
     :raises Refused: it has left, or it is somebody else's decision.
     """
-    decision = Decision.objects.select_related("escalation").get(pk=decision_id)
+    actor = _actor(user, actor)
+    decision = Decision.objects.get(pk=decision_id)
     if decision.actor != actor:
         raise Refused("Only who decided takes a decision back.")
-    held = Delivery.objects.filter(decision=decision, state=Delivery.State.HELD, due_at__gt=timezone.now())
+    now = timezone.now()
+    held = Delivery.objects.filter(decision=decision, state=Delivery.State.HELD, due_at__gt=now)
     if not held.update(state=Delivery.State.CANCELLED):
         raise Refused("It is too late: the decision has left.")
     Undo.objects.create(decision=decision, actor=actor)
-    Escalation.objects.filter(pk=decision.escalation_id, state=Escalation.State.DECIDED).update(
+    reopened = Escalation.objects.filter(pk=decision.escalation_id, revision=decision.revision)
+    reopened.update(
         state=Escalation.State.CLAIMED if user else Escalation.State.WAITING,
         claimed_by=user,
-        lease_until=timezone.now() + LEASE if user else None,
+        claimed_at=now if user else None,
+        lease_until=now + LEASE if user else None,
         decided_at=None,
         revision=F("revision") + 1,
         token=F("token") + 1,
@@ -202,48 +219,66 @@ def undo(decision_id: int, *, actor: str, user: User | None = None) -> Escalatio
 
 
 def withdraw(case_id: uuid.UUID, *, actor: str, note: str = "") -> int:
-    """Nobody waits for an answer any more: everything open of the case ends as withdrawn."""
+    """Nobody waits for an answer any more: everything open of the case ends as withdrawn. How many ended."""
+    waiting = Escalation.objects.open().of_case(case_id)
     return sum(
-        _end(escalation, kind="withdrawn", actor=actor, note=note) for escalation in Escalation.objects.open().filter(case_id=case_id)
+        _end(waiting.filter(pk=pk), kind=Decision.Kind.WITHDRAWN, actor=actor, note=_clean(note))
+        for pk in list(waiting.values_list("pk", flat=True)[:MOST_AT_ONCE])
     )
 
 
 def supersede(case_id: uuid.UUID, message: str) -> int:
-    """The customer wrote again: what a person has on screen is out of date, and an approval of it is void."""
+    """The customer wrote again: what a person has on screen is out of date, and an approval of it is void.
+
+    A mere "thanks" is shown too, but voids nothing. How many became out of date.
+    """
+    step = 0 if signals(message).thanks_only else 1
     superseded = 0
-    for escalation in Escalation.objects.open().filter(case_id=case_id).exclude(kind=Escalation.Kind.ACTION)[:20]:
-        history = [*escalation.evidence.get("history_after", []), {"who": "customer", "text": message[:4_000]}]
+    for escalation in Escalation.objects.open().of_case(case_id).exclude(kind=Escalation.Kind.ACTION)[:20]:
+        after = [*escalation.evidence.get("history_after", []), {"who": "customer", "text": message[:4_000]}]
         superseded += (
             Escalation.objects.open()
             .filter(pk=escalation.pk, revision=escalation.revision)
-            .update(revision=F("revision") + 1, evidence={**escalation.evidence, "history_after": history[-20:]})
+            .update(revision=F("revision") + step, evidence={**escalation.evidence, "history_after": after[-20:]})
         )
-    return superseded
+    return superseded * step
 
 
 def expire_due(now: datetime | None = None) -> int:
     """Past their deadline: those whose rule says so end as `expired_no_response`; the others only rise to the top."""
-    now = now or timezone.now()
-    overdue = Escalation.objects.overdue(now)
+    overdue = Escalation.objects.overdue(now or timezone.now())
     overdue.filter(on_timeout=Escalation.OnTimeout.KEEP_WAITING, priority__gt=1).update(priority=1)
-    ended = overdue.exclude(on_timeout=Escalation.OnTimeout.KEEP_WAITING).order_by("deadline")[:500]
-    return sum(_end(escalation, kind="expired_no_response", actor=f"rule:{escalation.edge}") for escalation in ended)
+    ending = overdue.exclude(on_timeout=Escalation.OnTimeout.KEEP_WAITING)
+    return sum(
+        _end(ending.filter(pk=pk), kind=Decision.Kind.EXPIRED_NO_RESPONSE)
+        for pk in list(ending.order_by("deadline").values_list("pk", flat=True)[:MOST_AT_ONCE])
+    )
 
 
-def _end(escalation: Escalation, *, kind: str, actor: str, note: str = "") -> bool:
-    """A machine's end, by the same UPDATE as a person's, so that one of them wins."""
+@transaction.atomic
+def _end(rows: EscalationQuerySet, *, kind: str, actor: str = "", note: str = "") -> bool:
+    """A machine's end, by the same UPDATE as a person's, so that one of them wins. False when it was not this one."""
+    escalation = rows.select_for_update().first()
     now = timezone.now()
-    with transaction.atomic():
-        won = (
-            Escalation.objects.open()
-            .filter(pk=escalation.pk, revision=escalation.revision)
-            .update(state=Escalation.State.DECIDED, decided_at=now, lease_until=None)
-        )
-        if not won:
-            return False
-        text = escalation.evidence.get("timeout_message", "") if kind == "expired_no_response" else ""
-        _record(escalation, kind=kind, revision=escalation.revision, actor=actor, text=text, note=note, at=now)
-        return True
+    if escalation is None or not _close(rows.filter(revision=escalation.revision), now):
+        return False
+    expired = kind == Decision.Kind.EXPIRED_NO_RESPONSE
+    _record(
+        escalation,
+        kind=kind,
+        revision=escalation.revision,
+        actor=_rule(escalation) if expired else actor,
+        text=_timeout_line(escalation) if expired else "",
+        note=note,
+        seen_draft=False,
+        at=now,
+    )
+    return True
+
+
+def _close(rows: EscalationQuerySet, now: datetime) -> bool:
+    """THE conditional UPDATE by which everything ends."""
+    return bool(rows.update(state=Escalation.State.DECIDED, decided_at=now, lease_until=None))
 
 
 def _record(escalation: Escalation, **fields: Any) -> Decision:
@@ -253,60 +288,95 @@ def _record(escalation: Escalation, **fields: Any) -> Decision:
     return decision
 
 
-def _held(pk: uuid.UUID, user: User, token: int) -> Any:
+def _held(pk: uuid.UUID, user: User | None, token: int) -> EscalationQuerySet:
     return Escalation.objects.claimed_by(user).filter(pk=pk, token=token)
 
 
-def _why_not(pk: uuid.UUID) -> Exception:
+def _why_not(pk: uuid.UUID, user: User | None, token: int | None = None) -> Exception:
+    """Why the conditional UPDATE matched nothing, as the loser is told."""
     escalation = Escalation.objects.select_related("claimed_by").get(pk=pk)
     if escalation.state == Escalation.State.DECIDED:
         return AlreadyDecided(escalation.standing())
-    holder = escalation.claimed_by.get_username() if escalation.claimed_by else ""
-    if escalation.state == Escalation.State.CLAIMED and holder:
-        return Taken(f"{holder} has it, or had it when your claim ended or the customer wrote again.", holder)
-    return Taken("Your claim ended, or the customer wrote again. Claim it once more.")
+    held = escalation.state == Escalation.State.CLAIMED
+    if held and escalation.claimed_by == user and escalation.token == token:
+        return Superseded("The customer wrote again. Read it, then decide.")
+    if held and escalation.claimed_by and escalation.claimed_by != user:
+        holder = escalation.claimed_by.get_username()
+        return Taken(f"{holder} has it.", holder)
+    return Taken("Your claim has ended, or you had none. Claim it, then decide.")
 
 
-def _seconds(escalation: Escalation, now: datetime) -> float:
-    """How long the person had it on screen: from the claim to now."""
-    claimed_at = escalation.lease_until - LEASE if escalation.lease_until else now
-    return max(0.0, (now - claimed_at).total_seconds())
+def _actor(user: User | None, actor: str) -> str:
+    """Never blended: a person decides under their own name, a machine under a name that is no person's."""
+    if user is None and (not actor or actor.startswith("user:")):
+        raise Refused("A decision needs a name under it.")
+    return f"user:{user.get_username()}" if user else actor
 
 
-def _checked(escalation: Escalation, kind: str, text: str, arguments: Any, reason_code: str) -> tuple[Any, str]:
-    """The arguments that the decision covers and their hash. :raises Invalid, Refused."""
-    kinds, is_action = Decision.Kind, escalation.kind == Escalation.Kind.ACTION
+def _rule(escalation: Escalation) -> str:
+    """The rule that brought it here, as the actor of a decision: "rule:low_confidence@7"."""
+    return f"rule:{str(escalation.evidence.get('rule') or escalation.edge).removeprefix('edge:')}"[:160]
+
+
+def _timeout_line(escalation: Escalation) -> str:
+    """What the customer reads when nobody answered in time. Nothing in shadow, where people answer elsewhere."""
+    if escalation.blind or escalation.kind == Escalation.Kind.ACTION:
+        return ""
+    lines = ON_TIMEOUT.get(escalation.on_timeout, {})
+    return str(escalation.evidence.get("timeout_message") or lines.get(escalation.language) or lines.get("en", ""))
+
+
+def _draft_was_seen(escalation: Escalation) -> bool:
+    """A blind draft is shown once there is a decision; undoing that one does not make it unseen."""
+    return bool(escalation.draft) and (not escalation.blind or escalation.decisions.exists())
+
+
+def _clean(text: str) -> str:
+    if len(text) > MOST_CHARS:
+        raise Invalid(f"At most {MOST_CHARS:,} characters.")
+    return text.replace("\r\n", "\n").replace("\x00", "").strip()
+
+
+def _covered(escalation: Escalation, kind: str, text: str, arguments: Any, reason_code: str) -> tuple[str, Any, str]:
+    """Text, arguments and their hash as the decision covers them. :raises Invalid, Refused."""
+    kinds = Decision.Kind
     if kind not in kinds.values or kind in MACHINE_KINDS:
         raise Invalid(f"There is no decision {kind}.")
     if reason_code and reason_code not in REASON_CODES.values():
         raise Invalid(f"There is no reason {reason_code}: use one of {', '.join(REASON_CODES.values())}.")
-    if kind == kinds.APPROVED and not is_action and (not escalation.draft or escalation.blind):
-        raise Invalid("There is no draft to approve: write the answer yourself.")
-    if kind == kinds.EDITED and not is_action and (not text or text == escalation.draft.strip()):
-        raise Invalid("An edited answer differs from the draft; to send it as it is, approve it.")
-    if kind in (kinds.ANSWERED, kinds.RETURNED) and not text:
-        raise Invalid("Write the answer." if kind == kinds.ANSWERED else "Say what the agent should do differently.")
     if kind == kinds.REJECTED and not reason_code:
         raise Invalid("Rejecting asks for a reason.")
-    if kind == kinds.RETURNED and escalation.evidence.get("returned", 0) >= MAX_RETURNS:
+    if kind in (kinds.ANSWERED, kinds.RETURNED) and not text:
+        raise Invalid("Write the answer." if kind == kinds.ANSWERED else "Say what the agent should do differently.")
+    if kind == kinds.RETURNED and escalation.returned >= MAX_RETURNS:
         raise Refused("It went back to the agent twice already: a person answers now.")
-    if not is_action:
+    if escalation.kind == Escalation.Kind.ACTION:
+        return text, *_covered_arguments(escalation.action or {}, kind, arguments)
+    return _covered_text(escalation, kind, text), None, ""
+
+
+def _covered_text(escalation: Escalation, kind: str, text: str) -> str:
+    if kind not in (Decision.Kind.APPROVED, Decision.Kind.EDITED):
+        return text
+    if not escalation.draft or escalation.blind:
+        raise Invalid("There is no draft to approve or edit: write the answer yourself.")
+    if kind == Decision.Kind.APPROVED:
+        return escalation.draft
+    if not text or text == _clean(escalation.draft):
+        raise Invalid("An edited answer differs from the draft; to send it as it is, approve it.")
+    return text
+
+
+def _covered_arguments(action: Mapping[str, Any], kind: str, arguments: Any) -> tuple[Any, str]:
+    """Approved: the arguments as proposed, under the hash they were shown with. Edited: others that fit the schema."""
+    proposed, proposed_hash = action.get("arguments"), str(action.get("hash", ""))
+    if kind == Decision.Kind.APPROVED and arguments_hash(proposed) != proposed_hash:
+        raise Refused("The arguments are not those that were proposed.")
+    if kind == Decision.Kind.APPROVED:
+        return proposed, proposed_hash
+    if kind != Decision.Kind.EDITED:
         return None, ""
-    action: Mapping[str, Any] = escalation.action or {}
-    if kind == kinds.EDITED:
-        _check_arguments(action.get("schema"), arguments)
-        return arguments, arguments_hash(arguments)
-    return action.get("arguments"), str(action.get("hash", ""))
-
-
-def _check_arguments(schema: Any, arguments: Any) -> None:
-    if not isinstance(arguments, Mapping):
-        raise Invalid("The arguments of an action are a JSON object.")
-    if not schema:
-        return
-    try:
-        jsonschema.validate(arguments, schema)
-    except jsonschema.ValidationError as error:
-        raise Invalid(f"The arguments do not fit the action's schema: {error.message}") from error
-    except jsonschema.SchemaError as error:
-        raise Invalid(f"The action's schema is not a JSON Schema: {error.message}") from error
+    check_arguments(action.get("schema"), arguments)
+    if arguments_hash(arguments) == proposed_hash:
+        raise Invalid("Edited arguments differ from the proposed ones; to run it as it is, approve it.")
+    return arguments, arguments_hash(arguments)
