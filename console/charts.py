@@ -11,6 +11,7 @@ from agents.metrics import Spend
 from agents.models import Deployment
 
 DOLLAR = 1_000_000_000
+WINDOWS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=3), timedelta(days=14))
 
 
 def spend_chart(spends: Sequence[Spend], days: Sequence[date]) -> dict[str, Any]:
@@ -45,6 +46,12 @@ class Segment:
         return self.x + 0.6
 
 
+def window(oldest: datetime | None, now: datetime) -> timedelta:
+    """The shortest stretch that shows everything, two weeks at most: a young installation is not a thin line."""
+    age = now - oldest if oldest else WINDOWS[-1]
+    return next((stretch for stretch in WINDOWS if age <= stretch), WINDOWS[-1])
+
+
 def timeline(rows: Sequence[Deployment], since: datetime, now: datetime) -> list[Segment]:
     """What was live when; `rows` newest first. What began before `since` begins at the left edge."""
     span = (now - since) / timedelta(seconds=1)
@@ -55,7 +62,7 @@ def timeline(rows: Sequence[Deployment], since: datetime, now: datetime) -> list
         if begins < ends:
             x = 100 * (begins - since).total_seconds() / span
             width = 100 * (ends - begins).total_seconds() / span
-            segments.append(Segment(round(x, 2), round(max(width, 0.3), 2), row, row is rows[0]))
+            segments.append(Segment(round(min(x, 99.5), 2), round(max(width, 0.5), 2), row, row is rows[0]))
         ends = min(ends, row.at)
         if row.at <= since:
             break

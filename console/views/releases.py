@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.db.models import Count, Q
@@ -18,7 +17,6 @@ from console.htmx import page
 from console.views import diffs
 from console.views.paging import newest, text
 
-DAYS = 14
 MOST_DEPLOYMENTS = 1_000
 ARRIVES_WITHIN_S = 60
 
@@ -42,12 +40,13 @@ def index(request: HttpRequest) -> HttpResponse:
     scopes = list(access.scopes_visible(user))
     now = timezone.now()
     found = deployments_of(scopes)
+    stretch = charts.window(min((row.at for rows in found.values() for row in rows), default=None), now)
     lines = [
         {
             "scope": scope,
             "live": rows[0] if rows else None,
             "stable": stable_among(rows),
-            "segments": charts.timeline(rows, now - timedelta(days=DAYS), now),
+            "segments": charts.timeline(rows, now - stretch, now),
             "target": releases.target_among(rows) if access.may(user, "administrator", scope.channel.agent_id) else None,
         }
         for scope, rows in ((scope, found[scope.pk]) for scope in scopes)
@@ -56,7 +55,7 @@ def index(request: HttpRequest) -> HttpResponse:
     made = made.defer(*(f"{part}__content" for part in Release.PARTS))
     made = made.annotate(turn_count=Count("turns", filter=Q(turns__tester=False)))
     listed = newest(made, text(request.GET, "before"))
-    return page(request, "releases.html", {"lines": lines, "releases": listed, "days": DAYS, "live_on": _live_on(lines)}, part="list")
+    return page(request, "releases.html", {"lines": lines, "releases": listed, "since": now - stretch, "live_on": _live_on(lines)}, part="list")
 
 
 def _live_on(lines: list[dict[str, Any]]) -> dict[int, list[str]]:
