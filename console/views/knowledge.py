@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Count, Q
@@ -17,12 +16,6 @@ from console.views.paging import chosen, text
 
 MOST_DOCUMENTS = 300
 HITS = 6
-
-
-def titles(hashes: Iterable[str]) -> dict[str, str]:
-    """Documents by hash, as a person would name them."""
-    rows = Document.objects.filter(sha256__in=list(hashes)).values_list("sha256", "title", "language")
-    return {sha: f"{title} ({language}) · {sha[:8]}" for sha, title, language in rows}
 
 
 @require_GET

@@ -11,13 +11,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from agents import metrics, releases, snapshot
-from agents.models import Deployment, Release, Scope, Turn, Version
+from agents.models import Deployment, Document, Release, Scope, Turn, Version
 from console import access, charts
 from console.htmx import page
 from console.views import diffs
 from console.views.paging import newest, text
 
 MOST_DEPLOYMENTS = 1_000
+MOST_DOCUMENTS = 60
 ARRIVES_WITHIN_S = 60
 
 
@@ -112,13 +113,22 @@ def changes(old: Release, new: Release) -> list[dict[str, Any]]:
 def _pieces(part: str, old: Version, new: Version) -> list[diffs.Piece]:
     if part != Version.Kind.KNOWLEDGE:
         return diffs.lines(diffs.readable(old.content), diffs.readable(new.content))
-    from console.views.knowledge import titles  # noqa: PLC0415  the two screens name each other
+    return _documents(*(set(version.content.get("documents", ())) for version in (old, new)))
 
-    before, after = (set(version.content.get("documents", ())) for version in (old, new))
-    named = titles(before ^ after)
-    gone = [diffs.Piece("gone", named.get(sha, sha)) for sha in sorted(before - after, key=lambda sha: named.get(sha, sha))]
-    came = [diffs.Piece("came", named.get(sha, sha)) for sha in sorted(after - before, key=lambda sha: named.get(sha, sha))]
-    return gone + came
+
+def _documents(before: set[str], after: set[str]) -> list[diffs.Piece]:
+    """Documents of the same name as lines that changed; the others as come or gone."""
+    rows = Document.objects.filter(sha256__in=before ^ after).order_by("title", "language")[:MOST_DOCUMENTS]
+    gone = {(row.title, row.language): row for row in rows if row.sha256 in before}
+    came = {(row.title, row.language): row for row in rows if row.sha256 in after}
+    pieces: list[diffs.Piece] = []
+    for title, language in sorted(gone.keys() | came.keys()):
+        old, new, name = gone.get((title, language)), came.get((title, language)), f"{title} ({language})"
+        if old and new:
+            pieces += [diffs.Piece("head", name), *diffs.lines(old.body, new.body)]
+        else:
+            pieces.append(diffs.Piece("gone" if old else "came", name))
+    return pieces
 
 
 @require_http_methods(["GET", "POST"])

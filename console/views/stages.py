@@ -8,7 +8,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from agents import metrics, stages
+from agents import metrics, releases, stages
 from agents.models import Scope, StageChange
 from console import access
 from console.htmx import page
@@ -41,6 +41,7 @@ def _scope(request: HttpRequest, row: Scope, problem: str = "", status: int = 20
         "ladder": [(stage, STAGES[stage], MEANS[stage], index - position) for index, stage in enumerate(stages.ORDER)],
         "down": [(stage, STAGES[stage]) for stage in stages.ORDER[:position]][::-1],
         "changes": list(row.stage_changes.all()[:20]), "today": metrics.overview([row])[row.pk],
+        "target": releases.rollback_target(row),
         "may_move": access.may(user, "administrator", row.channel.agent_id),
     }  # fmt: skip
     return page(request, "scope.html", context, status=status)
