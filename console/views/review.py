@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -68,12 +68,12 @@ def news(request: HttpRequest) -> HttpResponse:
     since = since if since.tzinfo else timezone.make_aware(since)
     fresh = Escalation.objects.claimable().for_scopes(access.reviewable(access.person(request))).filter(created_at__gt=since)
     levels = list(fresh.values_list("priority", flat=True)[:200])
-    return page(request, "review.html", {"new": len(levels), "urgent": levels.count(1), "now": since.isoformat(), "tab": "unclaimed"}, part="news")
+    return render(request, "review.html#news", {"new": len(levels), "urgent": levels.count(1), "now": since.isoformat(), "tab": "unclaimed"})
 
 
 @require_GET
 def count(request: HttpRequest) -> HttpResponse:
-    return page(request, "review.html", {"waiting": context.waiting(access.person(request))}, part="count")
+    return render(request, "review.html#count", {"waiting": context.waiting(access.person(request))})
 
 
 @require_POST
