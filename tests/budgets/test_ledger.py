@@ -58,6 +58,12 @@ async def test_a_limit_of_nothing_refuses_every_paid_call_and_no_free_one(money:
     assert (hold.nano, hold.pressure) == (0, 1.0)
 
 
+async def test_a_free_call_passes_even_where_more_than_the_limit_is_spent(money: Async) -> None:
+    hold = await ledger.reserve(money, "a", 1, 100, [limit(150)], now=NOON)
+    await ledger.settle(money, hold, 170, entry("a", 170))
+    assert (await ledger.reserve(money, "b", 1, 0, [limit(150)], now=NOON)).pressure > 1
+
+
 async def test_without_limits_everything_is_admitted_and_logged(store: Redis, money: Async) -> None:
     hold = await ledger.reserve(money, "a", 1, 10**15, [])
     assert (hold.keys, hold.pressure) == ((), 0.0)
@@ -131,8 +137,8 @@ async def test_settling_gives_back_the_hold_charges_and_logs(store: Redis, money
 
 async def test_settling_twice_charges_and_logs_once(store: Redis, money: Async) -> None:
     hold = await ledger.reserve(money, "a", 1, 100, [limit(150)], now=NOON)
-    assert await ledger.settle(money, hold, 60, entry("a", 60))
-    assert not await ledger.settle(money, hold, 60, entry("a", 60))
+    assert await ledger.settle(money, hold, 60, entry("a", 60), now=NOON)
+    assert not await ledger.settle(money, hold, 60, entry("a", 60), now=NOON)
     assert counter(store, DAY) == (60, 0)
     assert len(log(store)) == 1
 
