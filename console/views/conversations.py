@@ -6,14 +6,14 @@ import uuid
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from agents import cases as verbs
-from agents.models import Call, Case, Turn
+from agents.models import Call, Case, Scope, Turn
 from console import access
 from console.htmx import page
 from console.views.paging import chosen, newest, text
@@ -29,14 +29,17 @@ MOST_TURNS = 200
 def index(request: HttpRequest) -> HttpResponse:
     user = access.person(request)
     scopes = list(access.scopes_visible(user))
-    last = Turn.objects.filter(case=OuterRef("pk")).order_by("-number")
-    rows = access.cases_visible(user).annotate(
-        message=Subquery(last.values("message")[:1]), outcome=Subquery(last.values("outcome")[:1]), release=Subquery(last.values("release__number")[:1])
-    )
-    rows = rows.annotate(turn_count=Count("turns"), cost=Sum("turns__cost_nano"))
     filters = _filters(request, [scope.name for scope in scopes])
-    listed = newest(_filtered(rows, filters), text(request.GET, "before"), by="last_turn_at")
-    context = {"cases": listed, "scopes": scopes, "outcomes": OUTCOMES[1:], "filters": filters, "filtered": any(filters.values())}
+    scope = next((scope for scope in scopes if scope.name == filters["scope"]), None)
+    rows = _filtered(_told(access.cases_visible(user)), filters, scope)
+    listed = newest(rows, text(request.GET, "before"), by="last_turn_at")
+    context = {
+        "cases": listed,
+        "scopes": scopes,
+        "outcomes": OUTCOMES[1:],
+        "filters": filters,
+        "filtered": any(filters.values()),
+    }
     return page(request, "cases.html", context, part="list")
 
 
@@ -50,20 +53,32 @@ def _filters(request: HttpRequest, names: list[str]) -> dict[str, str]:
     }
 
 
-def _filtered(rows: QuerySet[Case], filters: dict[str, str]) -> QuerySet[Case]:
+def _told(rows: QuerySet[Case, Any]) -> QuerySet[Case, Any]:
+    """Each case with its last message and what its turns come to: subqueries, so that only the rows of a page pay."""
+    turns = Turn.objects.filter(case=OuterRef("pk"))
+    last, every = turns.order_by("-number"), turns.order_by().values("case")
+    return rows.annotate(
+        message=Subquery(last.values("message")[:1]),
+        outcome=Subquery(last.values("outcome")[:1]),
+        release=Subquery(last.values("release__number")[:1]),
+        turn_count=Subquery(every.annotate(n=Count("pk")).values("n")),
+        cost=Subquery(every.annotate(sum=Sum("cost_nano")).values("sum")),
+    )
+
+
+def _filtered(rows: QuerySet[Case, Any], filters: dict[str, str], scope: Scope | None) -> QuerySet[Case, Any]:
+    turns = Turn.objects.filter(case=OuterRef("pk"))
     if words := filters["q"]:
         said = Turn.objects.filter(message__icontains=words).values("case_id")
         rows = rows.filter(Q(ref__icontains=words) | Q(customer__icontains=words) | Q(pk__in=said))
-    if filters["scope"]:
-        agent, channel, *topic = filters["scope"].split("/")
-        in_scope = Turn.objects.filter(scope__channel__agent__slug=agent, scope__channel__slug=channel, scope__topic="".join(topic))
-        rows = rows.filter(pk__in=in_scope.values("case_id"))
+    if scope:
+        rows = rows.filter(Exists(turns.filter(scope=scope)), channel=scope.channel)
     if filters["outcome"]:
-        rows = rows.filter(outcome=filters["outcome"])
+        rows = rows.filter(Q(("outcome", filters["outcome"])))
     if filters["owner"]:
         rows = rows.filter(owner=filters["owner"])
     if filters["testers"]:
-        rows = rows.filter(pk__in=Turn.objects.filter(tester=True).values("case_id"))
+        rows = rows.filter(Exists(turns.filter(tester=True)))
     return rows
 
 
@@ -71,25 +86,29 @@ def _filtered(rows: QuerySet[Case], filters: dict[str, str]) -> QuerySet[Case]:
 def case(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     user = access.person(request)
     row = access.require_case(user, pk)
-    turns = row.turns.select_related("scope__channel__agent", "release__agent", "escalation").order_by("-number")[:MOST_TURNS]
+    turns = row.turns.select_related("scope__channel__agent", "release__agent", "escalation").order_by("-number")[
+        :MOST_TURNS
+    ]
     shown = list(reversed(turns))
     return page(
         request,
         "case.html",
         {
-            "case": row, "turns": [_as_seen(user, turn) for turn in shown], "cost": sum(turn.cost_nano for turn in shown),
+            "case": row,
+            "turns": [_as_seen(turn) for turn in shown],
+            "cost": sum(turn.cost_nano for turn in shown),
             "may_answer": access.may(user, "operations", row.channel.agent_id),
             "waiting": Escalation.objects.open().filter(case_id=row.pk).first(),
         },
-    )  # fmt: skip
+    )
 
 
-def _as_seen(user: access.Person, turn: Turn) -> Turn:
+def _as_seen(turn: Turn) -> Turn:
     """While a person still has to decide blind, the draft and what led to it are nobody's to read."""
     waiting = turn.escalation
     if waiting is not None and waiting.blind and waiting.state != Escalation.State.DECIDED:
         turn.draft, turn.citations, turn.trace, turn.confidence, turn.features = "", [], [], None, {}
-        turn.hidden = True  # type: ignore[attr-defined]
+        turn.reason, turn.hidden = "", True  # type: ignore[attr-defined]
     return turn
 
 
@@ -99,7 +118,9 @@ def owner(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     row = access.require_case(access.person(request), pk, "operations")
     if text(request.POST, "owner") == Case.Owner.HUMAN:
         verbs.take_over(row, actor=access.actor(request))
-        messages.success(request, _("You have taken the case over. What the agent is still working on will not reach the customer."))
+        messages.success(
+            request, _("You have taken the case over. What the agent is still working on will not reach the customer.")
+        )
     else:
         verbs.hand_back(row, actor=access.actor(request))
         messages.success(request, _("The agent answers the next message again."))
@@ -110,18 +131,34 @@ def owner(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def turn(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """The path of one turn. HTMX polls it while the turn is being answered."""
     user = access.person(request)
-    row = _as_seen(user, access.require_turn(user, pk))
+    row = _as_seen(access.require_turn(user, pk))
     context: dict[str, Any] = {
-        "turn": row, "steps": steps(row), "total_ms": sum(float(step.get("ms") or 0) for step in row.trace),
+        "turn": row,
+        "steps": steps(row),
+        "total_ms": sum(float(step.get("ms") or 0) for step in row.trace),
         "calls": list(Call.objects.filter(turn_id=row.pk).order_by("at", "attempt")[:50]),
         "findings": list(Finding.objects.filter(turn_id=row.pk).order_by("id")[:50]),
         "raw": _raw(row),
-    }  # fmt: skip
+    }
     return page(request, "turn.html", context, part="path")
 
 
 def _raw(turn: Turn) -> dict[str, Any]:
-    names = ("id", "number", "language", "outcome", "reason", "confidence", "features", "citations", "findings", "trace", "cost_nano", "runs", "tester")
+    names = (
+        "id",
+        "number",
+        "language",
+        "outcome",
+        "reason",
+        "confidence",
+        "features",
+        "citations",
+        "findings",
+        "trace",
+        "cost_nano",
+        "runs",
+        "tester",
+    )
     return {name: getattr(turn, name) for name in names}
 
 
@@ -137,7 +174,14 @@ def calls(request: HttpRequest) -> HttpResponse:
         "price": chosen(request.GET, "price", ("exact", "estimated", "unknown")),
         "key_prefix": text(request.GET, "key_prefix", 20),
     }
-    rows = Call.objects.filter(agent__in=access.agent_slugs(user), **{name: value for name, value in filters.items() if value})
+    rows = Call.objects.filter(
+        agent__in=access.agent_slugs(user), **{name: value for name, value in filters.items() if value}
+    )
     listed = newest(rows, text(request.GET, "before"), by="at")
-    context = {"calls": listed, "filters": filters, "scopes": list(access.scopes_visible(user)), "filtered": any(filters.values())}
+    context = {
+        "calls": listed,
+        "filters": filters,
+        "scopes": list(access.scopes_visible(user)),
+        "filtered": any(filters.values()),
+    }
     return page(request, "calls.html", context, part="list")

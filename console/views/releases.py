@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -25,7 +24,9 @@ ARRIVES_WITHIN_S = 60
 def deployments_of(scopes: list[Scope]) -> dict[int, list[Deployment]]:
     """Each scope's deployments, newest first, in one query."""
     found: dict[int, list[Deployment]] = {scope.pk: [] for scope in scopes}
-    rows = Deployment.objects.filter(scope__in=scopes).select_related("release__agent").order_by("-id")[:MOST_DEPLOYMENTS]
+    rows = (
+        Deployment.objects.filter(scope__in=scopes).select_related("release__agent").order_by("-id")[:MOST_DEPLOYMENTS]
+    )
     for row in rows:
         found[row.scope_id].append(row)
     return found
@@ -48,15 +49,21 @@ def index(request: HttpRequest) -> HttpResponse:
             "live": rows[0] if rows else None,
             "stable": stable_among(rows),
             "segments": charts.timeline(rows, now - stretch, now),
-            "target": releases.target_among(rows) if access.may(user, "administrator", scope.channel.agent_id) else None,
+            "target": releases.target_among(rows)
+            if access.may(user, "administrator", scope.channel.agent_id)
+            else None,
         }
         for scope, rows in ((scope, found[scope.pk]) for scope in scopes)
     ]
     made = Release.objects.select_related("agent", *Release.PARTS).filter(agent__in=access.agents_visible(user))
     made = made.defer(*(f"{part}__content" for part in Release.PARTS))
-    made = made.annotate(turn_count=Count("turns", filter=Q(turns__tester=False)))
     listed = newest(made, text(request.GET, "before"))
-    return page(request, "releases.html", {"lines": lines, "releases": listed, "since": now - stretch, "live_on": _live_on(lines)}, part="list")
+    return page(
+        request,
+        "releases.html",
+        {"lines": lines, "releases": listed, "since": now - stretch, "live_on": _live_on(lines)},
+        part="list",
+    )
 
 
 def _live_on(lines: list[dict[str, Any]]) -> dict[int, list[str]]:
@@ -80,12 +87,17 @@ def release(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         request,
         "release.html",
         {
-            "release": row, "parts": row.parts(), "live": live, "scopes": scopes, "against": against,
+            "release": row,
+            "parts": row.parts(),
+            "live": live,
+            "scopes": scopes,
+            "against": against,
             "here": [(scope, deployment) for scope, deployment in live if deployment.release_id == row.pk],
-            "changes": changes(against, row) if against else [], "others": _others(row),
+            "changes": changes(against, row) if against else [],
+            "others": _others(row),
             "may_deploy": access.may(user, "administrator", row.agent_id),
         },
-    )  # fmt: skip
+    )
 
 
 def _others(row: Release) -> list[Release]:
@@ -105,7 +117,13 @@ def _against(request: HttpRequest, row: Release, live: list[Release]) -> Release
 def changes(old: Release, new: Release) -> list[dict[str, Any]]:
     """The parts that differ, each as lines; of knowledge, the documents that came and went."""
     return [
-        {"part": part, "label": before.get_kind_display(), "old": before, "new": after, "pieces": _pieces(part, before, after)}
+        {
+            "part": part,
+            "label": before.get_kind_display(),
+            "old": before,
+            "new": after,
+            "pieces": _pieces(part, before, after),
+        }
         for part, (before, after) in releases.diff(old, new).items()
     ]
 
@@ -143,7 +161,13 @@ def deploy(request: HttpRequest, pk: int) -> HttpResponse:
     problem = ""
     if request.method == "POST":
         try:
-            releases.deploy(scope, target, actor=access.actor(request), percent=int(share), reason=text(request.POST, "reason", 2_000))
+            releases.deploy(
+                scope,
+                target,
+                actor=access.actor(request),
+                percent=int(share),
+                reason=text(request.POST, "reason", 2_000),
+            )
             return _arriving(scope)
         except (releases.Conflict, releases.Invalid) as error:
             problem = str(error)
@@ -156,27 +180,43 @@ def rollback(request: HttpRequest, pk: int) -> HttpResponse:
     user = access.person(request)
     scope = access.require_scope(user, pk, "administrator")
     wanted = text(request.POST if request.method == "POST" else request.GET, "to", 9)
-    target = access.require_release(user, scope.agent.slug, int(wanted)) if wanted.isdecimal() else releases.rollback_target(scope)
+    target = (
+        access.require_release(user, scope.agent.slug, int(wanted))
+        if wanted.isdecimal()
+        else releases.rollback_target(scope)
+    )
     problem = ""
     if request.method == "POST":
         try:
-            releases.roll_back(scope, actor=access.actor(request), to=target, reason=text(request.POST, "reason", 2_000))
+            releases.roll_back(
+                scope, actor=access.actor(request), to=target, reason=text(request.POST, "reason", 2_000)
+            )
             return _arriving(scope)
         except releases.Conflict as error:
             problem = str(error)
     return _confirm(request, scope, target, kind="rollback", percent=100, problem=problem)
 
 
-def _confirm(request: HttpRequest, scope: Scope, target: Release | None, *, kind: str, percent: int, problem: str) -> HttpResponse:
+def _confirm(
+    request: HttpRequest, scope: Scope, target: Release | None, *, kind: str, percent: int, problem: str
+) -> HttpResponse:
     rows = deployments_of([scope])[scope.pk]
     live = rows[0] if rows else None
     today = metrics.overview([scope])[scope.pk]
     differ = changes(live.release, target) if live and target and live.release_id != target.pk else []
     context = {
-        "scope": scope, "target": target, "kind": kind, "percent": percent, "live": live, "today": today, "changes": differ, "problem": problem,
-        "pending": Turn.objects.pending().filter(scope=scope).count(), "stable": stable_among(rows),
+        "scope": scope,
+        "target": target,
+        "kind": kind,
+        "percent": percent,
+        "live": live,
+        "today": today,
+        "changes": differ,
+        "problem": problem,
+        "pending": Turn.objects.pending().filter(scope=scope).count(),
+        "stable": stable_among(rows),
         "before": [row for row in rows if row.percent == 100][:12],
-    }  # fmt: skip
+    }
     return page(request, "rollout.html", context, status=409 if problem else 200)
 
 
@@ -199,7 +239,14 @@ def arrival(request: HttpRequest, pk: int) -> HttpResponse:
     return page(
         request,
         "arrival.html",
-        {"scope": scope, "live": live, "acks": acknowledged, "epoch": epoch, "waiting": not acknowledged.done and waited < ARRIVES_WITHIN_S, "late": waited > 10},
+        {
+            "scope": scope,
+            "live": live,
+            "acks": acknowledged,
+            "epoch": epoch,
+            "waiting": not acknowledged.done and waited < ARRIVES_WITHIN_S,
+            "late": waited > 10,
+        },
         part="arrival",
     )
 
