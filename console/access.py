@@ -1,4 +1,4 @@
-"""The only ways to an object for a person: what one may not see does not exist (404), what one may not do is refused (403)."""
+"""The only ways to an object for a person: what one may not see does not exist (404), what one may not do is a 403."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ def require_case(user: Person, pk: uuid.UUID, role: str = "viewer") -> Case:
 def require_turn(user: Person, pk: uuid.UUID, role: str = "viewer") -> Turn:
     turns = Turn.objects.select_related("case__channel__agent", "scope__channel__agent", "release__agent", "escalation")
     return _allowed(
-        user, _one(turns.filter(scope__channel__agent__in=agents_visible(user)), pk=pk), lambda turn: turn.scope.channel.agent_id, role
+        user,
+        _one(turns.filter(scope__channel__agent__in=agents_visible(user)), pk=pk),
+        lambda turn: turn.scope.channel.agent_id,
+        role,
     )
 
 

@@ -33,9 +33,16 @@ NAV = (
 )
 # Screens that have no entry of their own, and whose they are.
 UNDER = {
-    "escalation": "review", "case": "cases", "turn": "cases", "release": "releases", "deploy": "releases", "rollback": "releases",
-    "arrival": "releases", "scope-stage": "stages", "document": "knowledge",
-}  # fmt: skip
+    "escalation": "review",
+    "case": "cases",
+    "turn": "cases",
+    "release": "releases",
+    "deploy": "releases",
+    "rollback": "releases",
+    "arrival": "releases",
+    "scope-stage": "stages",
+    "document": "knowledge",
+}
 THEMES = (("", _("As the system")), ("light", _("Light")), ("dark", _("Dark")))
 PREFERENCES = {"theme": ("light", "dark"), "rail": ("icons", "wide"), "keys": ("off",)}
 
@@ -60,6 +67,9 @@ def _nav(request: HttpRequest) -> list[list[dict[str, Any]]]:
     here = match.url_name or "" if match else ""
     here = UNDER.get(here, here.partition("-")[0])
     return [
-        [{"name": name, "icon": icon, "label": label, "later": later, "url": reverse(name), "current": name == here} for name, icon, label, later in group]
+        [
+            {"name": name, "icon": icon, "label": label, "later": later, "url": reverse(name), "current": name == here}
+            for name, icon, label, later in group
+        ]
         for group in NAV
     ]

@@ -18,11 +18,16 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 def wants_part(request: HttpRequest) -> bool:
     htmx = getattr(request, "htmx", None)
-    return bool(htmx) and not htmx.boosted and not htmx.history_restore_request
+    return htmx is not None and bool(htmx) and not htmx.boosted and not htmx.history_restore_request
 
 
 def page(
-    request: HttpRequest, template: str, context: Mapping[str, Any] | None = None, *, part: str = "", status: int | None = None
+    request: HttpRequest,
+    template: str,
+    context: Mapping[str, Any] | None = None,
+    *,
+    part: str = "",
+    status: int | None = None,
 ) -> HttpResponse:
     """The screen, or its inline partial `part` when HTMX asks."""
     name = f"{template}#{part}" if part and wants_part(request) else template
@@ -33,7 +38,7 @@ def signed_in(view: View[P]) -> View[P]:
     """Sign in first. A fragment is never answered with the sign-in page: the whole page goes there."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if request.user.is_authenticated:
             return view(request, *args, **kwargs)
         if wants_part(request):

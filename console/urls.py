@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from django.urls import URLPattern, URLResolver, include, path
 
 from console.htmx import signed_in
-from console.views import audit, conversations, costs, doors, guardrails, knowledge, overview, playground, releases, review, settings, stages
+from console.views import (
+    audit,
+    conversations,
+    costs,
+    doors,
+    guardrails,
+    knowledge,
+    overview,
+    playground,
+    releases,
+    review,
+    settings,
+    stages,
+)
 
 
 def page(route: str, view: Callable[..., Any], name: str) -> URLPattern:
@@ -72,6 +86,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
 if find_spec("console.api.urls"):
     urlpatterns.append(path("api/v1/", include("console.api.urls")))
 if find_spec("console.health"):
-    from console import health
-
+    health = import_module("console.health")
     urlpatterns += [path("healthz", health.healthz), path("readyz", health.readyz), path("metrics", health.metrics)]

@@ -37,7 +37,8 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && lost()) lost().hidden = true;
 });
 
-// What only works with scripts shows itself.
+// What only works with scripts shows itself, and what replaces it steps back.
+document.documentElement.dataset.scripts = "on";
 for (const element of document.querySelectorAll(".needs-script")) element.hidden = false;
 
 // A toast leaves when it has been read; one with an action waits for its time.

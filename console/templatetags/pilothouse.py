@@ -92,7 +92,9 @@ def icon(name: str) -> SafeString:
 def status(name: str, badge: bool = False) -> SafeString:
     """Icon and word of a state; as a filled badge where it is the one thing to see."""
     tone, sign, word = STATUS.get(name, ("neutral", "more", name.replace("_", " ").capitalize()))
-    return format_html('<span class="{}" data-tone="{}">{}{}</span>', "badge" if badge else "mark", tone, icon(sign), word)
+    return format_html(
+        '<span class="{}" data-tone="{}">{}{}</span>', "badge" if badge else "mark", tone, icon(sign), word
+    )
 
 
 @register.simple_tag
@@ -108,14 +110,20 @@ def sign(name: str) -> str:
 @register.simple_tag
 def ladder(stage: str) -> SafeString:
     return format_html(
-        '<span class="ladder" data-stage="{}"><i></i><i></i><i></i><i></i><span>{}</span></span>', stage, STAGES.get(stage, stage)
+        '<span class="ladder" data-stage="{}"><i></i><i></i><i></i><i></i><span>{}</span></span>',
+        stage,
+        STAGES.get(stage, stage),
     )
 
 
 @register.simple_tag
 def priority(level: int) -> SafeString:
     tone, word = PRIORITIES.get(level, ("neutral", str(level)))
-    return format_html('<span class="badge" data-tone="{}">{}</span>', tone, word) if level < 3 else format_html("{}", word)
+    return (
+        format_html('<span class="badge" data-tone="{}">{}</span>', tone, word)
+        if level < 3
+        else format_html("{}", word)
+    )
 
 
 @register.filter
@@ -156,8 +164,11 @@ def ms(value: float | None) -> str:
 
 
 @register.filter
-def seconds(value: float | None) -> str:
-    return ms(None if value is None else value * 1_000)
+def seconds(value: int) -> str:
+    """A span as people set it: "45 s", "15 min", "48 h"."""
+    if value < 120:
+        return f"{value} s"
+    return f"{round(value / 60, 1):g} min" if value < 7_200 else f"{round(value / 3_600, 1):g} h"
 
 
 @register.filter
@@ -180,7 +191,10 @@ def ago(moment: datetime | str | None) -> SafeString:
         return mark_safe('<span class="quiet">–</span>')
     at = timezone.localtime(moment)
     return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>', at.isoformat(timespec="seconds"), at.strftime("%Y-%m-%d %H:%M:%S %Z"), relative(moment)
+        '<time datetime="{}" title="{}" data-ago>{}</time>',
+        at.isoformat(timespec="seconds"),
+        at.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        relative(moment),
     )
 
 
@@ -215,27 +229,34 @@ def actor(name: str) -> SafeString:
 
 
 @register.simple_tag
-def bar(spent: float, limit: float, held: float = 0) -> SafeString:
+def bar(spent: float, limit: float, held: float = 0, tone: str = "") -> SafeString:
     """Spent and held of a limit. An SVG, because widths would otherwise be inline styles."""
     share = min(100.0, 100 * spent / limit) if limit else (100.0 if spent else 0.0)
     on_hold = min(100.0 - share, 100 * held / limit) if limit else 0.0
-    tone = "bad" if share >= 100 else "attention" if share >= 80 else "accent"
+    tone = tone or ("bad" if share >= 100 else "attention" if share >= 80 else "accent")
     return format_html(
         '<svg class="bar" data-tone="{}" role="img" aria-label="{}"><rect class="spent" width="{}%" height="100%"/>'
         '<rect class="held" x="{}%" width="{}%" height="100%"/></svg>',
-        tone, _("%(share).0f %% used") % {"share": share}, f"{share:.2f}", f"{share:.2f}", f"{on_hold:.2f}",
-    )  # fmt: skip
+        tone,
+        _("%(share).0f %% used") % {"share": share},
+        f"{share:.2f}",
+        f"{share:.2f}",
+        f"{on_hold:.2f}",
+    )
 
 
 @register.simple_tag
-def confidence(value: float | None) -> SafeString:
-    if value is None:
+def confidence(value: float | str | None) -> SafeString:
+    if not isinstance(value, int | float):  # evidence is JSON: it may lack the figure
         return mark_safe('<span class="quiet">–</span>')
     tone = "good" if value >= 0.75 else "attention" if value >= 0.5 else "bad"
     return format_html(
-        '<span class="meter" data-tone="{}"><svg class="bar" aria-hidden="true"><rect class="spent" width="{}%" height="100%"/></svg>{}</span>',
-        tone, f"{value * 100:.0f}", f"{value:.2f}",
-    )  # fmt: skip
+        '<span class="meter" data-tone="{}"><svg class="bar" aria-hidden="true">'
+        '<rect class="spent" width="{}%" height="100%"/></svg>{}</span>',
+        tone,
+        f"{value * 100:.0f}",
+        f"{value:.2f}",
+    )
 
 
 @register.filter

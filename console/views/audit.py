@@ -27,5 +27,11 @@ def audit(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(object__icontains=filters["object"])
     rows = rows.filter(**{name: filters[name] for name in ("action", "agent") if filters[name]})
     actions = list(every.order_by("action").values_list("action", flat=True).distinct()[:MOST_ACTIONS])
-    context = {"entries": newest(rows, text(request.GET, "before")), "filters": filters, "filtered": any(filters.values()), "actions": actions, "agents": slugs}
+    context = {
+        "entries": newest(rows, text(request.GET, "before")),
+        "filters": filters,
+        "filtered": any(filters.values()),
+        "actions": actions,
+        "agents": slugs,
+    }
     return page(request, "audit.html", context, part="list")

@@ -30,14 +30,24 @@ def costs(request: HttpRequest) -> HttpResponse:
     dates = [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
     spends = metrics.spend_by_day(slugs, days)
     calls = Call.objects.filter(agent__in=slugs, at__gte=timezone.now() - timedelta(days=days))
-    money = sorted(balances(budgets_visible(user)).values(), key=lambda row: (KINDS.index(row.budget.owner_kind), row.budget.owner, row.budget.period))
+    money = sorted(
+        balances(budgets_visible(user)).values(),
+        key=lambda row: (KINDS.index(row.budget.owner_kind), row.budget.owner, row.budget.period),
+    )
     context: dict[str, Any] = {
-        "days": days, "ranges": RANGES, "money": money, "chart": charts.spend_chart(spends, dates), "table": _table(spends),
-        "total": sum(spend.cost_nano for spend in spends), "count": sum(spend.calls for spend in spends),
-        "unpriced": sum(spend.unpriced for spend in spends), "known": all(row.known for row in money),
-        "dear": list(calls.filter(cost_nano__isnull=False).order_by("-cost_nano")[:10]), "scopes": _by_scope(calls),
+        "days": days,
+        "ranges": RANGES,
+        "money": money,
+        "chart": charts.spend_chart(spends, dates),
+        "table": _table(spends),
+        "total": sum(spend.cost_nano for spend in spends),
+        "count": sum(spend.calls for spend in spends),
+        "unpriced": sum(spend.unpriced for spend in spends),
+        "known": all(row.known for row in money),
+        "dear": list(calls.filter(cost_nano__isnull=False).order_by("-cost_nano")[:10]),
+        "scopes": _by_scope(calls),
         "today": sum(spend.cost_nano for spend in spends if spend.day == today),
-    }  # fmt: skip
+    }
     return page(request, "costs.html", context)
 
 
@@ -47,5 +57,9 @@ def _table(spends: list[metrics.Spend]) -> list[metrics.Spend]:
 
 
 def _by_scope(calls: Any) -> list[dict[str, Any]]:
-    rows = calls.order_by().values("scope").annotate(cost=Sum("cost_nano"), n=Count("id"), unpriced=Count("id", filter=Q(price="unknown")))
+    rows = (
+        calls.order_by()
+        .values("scope")
+        .annotate(cost=Sum("cost_nano"), n=Count("id"), unpriced=Count("id", filter=Q(price="unknown")))
+    )
     return list(rows.order_by("-cost")[:20])

@@ -11,6 +11,7 @@ from typing import Any
 
 CONTEXT = 3
 LONGEST = 4_000
+ALIKE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ def words(old: str, new: str) -> list[Piece]:
         if j2 > j1:
             pieces.append(Piece("came", "".join(after[j1:j2])))
     return pieces
+
+
+def alike(old: str, new: str) -> bool:
+    """Whether marking the changes helps: two texts that share little are read side by side."""
+    return SequenceMatcher(None, old.split(), new.split(), autojunk=False).ratio() >= ALIKE
 
 
 def lines(old: str, new: str) -> list[Piece]:
@@ -60,5 +66,7 @@ def readable(content: Any) -> str:
     """A version's content as lines: a prompt as its text, the rest as JSON."""
     if isinstance(content, Mapping) and set(content) <= {"text", "opening"} and "text" in content:
         opening = content.get("opening") or {}
-        return "\n".join([str(content["text"]), *(f"[opening, {language}] {words}" for language, words in sorted(opening.items()))])
+        return "\n".join(
+            [str(content["text"]), *(f"[opening, {language}] {words}" for language, words in sorted(opening.items()))]
+        )
     return json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True)

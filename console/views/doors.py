@@ -37,7 +37,9 @@ def preferences(request: HttpRequest) -> HttpResponse:
 def palette(request: HttpRequest) -> JsonResponse:
     user = access.person(request)
     places = [
-        {"label": str(label), "kind": "", "url": reverse(name), "icon": icon} for group in NAV for name, icon, label, _ in group
+        {"label": str(label), "kind": "", "url": reverse(name), "icon": icon}
+        for group in NAV
+        for name, icon, label, _ in group
     ]
     places += [
         {"label": scope.name, "kind": "stage", "url": reverse("scope-stage", args=[scope.pk]), "icon": "stages"}
@@ -45,7 +47,12 @@ def palette(request: HttpRequest) -> JsonResponse:
     ]
     releases = Release.objects.select_related("agent").filter(agent__in=access.agents_visible(user))[:MOST_PLACES]
     places += [
-        {"label": str(release), "kind": "release", "url": reverse("release", args=[release.agent.slug, release.number]), "icon": "releases"}
+        {
+            "label": str(release),
+            "kind": "release",
+            "url": reverse("release", args=[release.agent.slug, release.number]),
+            "icon": "releases",
+        }
         for release in releases
     ]
     return JsonResponse({"places": places})

@@ -18,7 +18,11 @@ from budgets.models import MAX_NANO, Budget
 from console.models import Membership
 
 if TYPE_CHECKING:  # Django's own forms are not generic at run time
-    OfAgent, OfChannel, OfBudget = forms.ModelForm[Agent], forms.ModelForm[Channel], forms.ModelForm[Budget]
+    from typing import TypeAlias
+
+    OfAgent: TypeAlias = forms.ModelForm[Agent]
+    OfChannel: TypeAlias = forms.ModelForm[Channel]
+    OfBudget: TypeAlias = forms.ModelForm[Budget]
 else:
     OfAgent = OfChannel = OfBudget = forms.ModelForm
 
@@ -35,12 +39,16 @@ SCOPES = {
 
 
 class AgentForm(OfAgent):
-    languages = forms.CharField(label=_("Languages"), initial="en", help_text=_("Codes, separated by commas: en, pl, de"))
+    languages = forms.CharField(
+        label=_("Languages"), initial="en", help_text=_("Codes, separated by commas: en, pl, de")
+    )
 
     class Meta:
         model = Agent
         fields = ("slug", "name", "languages")
-        help_texts = {"slug": _("Lower-case letters, digits and hyphens; it stands in every address and cannot be changed.")}
+        help_texts = {
+            "slug": _("Lower-case letters, digits and hyphens; it stands in every address and cannot be changed.")
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,24 +66,43 @@ class AgentForm(OfAgent):
 class ChannelForm(OfChannel):
     class Meta:
         model = Channel
-        fields = ("slug", "name", "kind", "timezone", "sla_first_response_s", "sla_next_response_s", "sla_review_s", "sla_resolution_s")
+        fields = (
+            "slug",
+            "name",
+            "kind",
+            "timezone",
+            "sla_first_response_s",
+            "sla_next_response_s",
+            "sla_review_s",
+            "sla_resolution_s",
+        )
         labels = {
-            "timezone": _("Time zone"), "sla_first_response_s": _("First response within"), "sla_next_response_s": _("Next response within"),
-            "sla_review_s": _("Review within"), "sla_resolution_s": _("Resolved within"),
-        }  # fmt: skip
-        help_texts = {name: _("Seconds of business time.") for name in ("sla_first_response_s", "sla_next_response_s", "sla_review_s", "sla_resolution_s")}
+            "timezone": _("Time zone"),
+            "sla_first_response_s": _("First response within"),
+            "sla_next_response_s": _("Next response within"),
+            "sla_review_s": _("Review within"),
+            "sla_resolution_s": _("Resolved within"),
+        }
+        help_texts = {
+            name: _("Seconds of business time.")
+            for name in ("sla_first_response_s", "sla_next_response_s", "sla_review_s", "sla_resolution_s")
+        }
 
     hours = forms.CharField(
-        label=_("Business hours"), widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "spellcheck": "false"}), required=False,
+        label=_("Business hours"),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "spellcheck": "false"}),
+        required=False,
         help_text=_("One line a day: mon 09:00-12:00 13:00-17:00. Days left out are closed."),
-    )  # fmt: skip
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk:
             del self.fields["slug"]
         hours = self.instance.business_hours or {}
-        self.initial["hours"] = "\n".join(f"{day} {' '.join('-'.join(span) for span in hours[day])}" for day in DAYS if hours.get(day))
+        self.initial["hours"] = "\n".join(
+            f"{day} {' '.join('-'.join(span) for span in hours[day])}" for day in DAYS if hours.get(day)
+        )
 
     def clean_timezone(self) -> str:
         name = str(self.cleaned_data["timezone"])
@@ -84,11 +111,12 @@ class ChannelForm(OfChannel):
         return name
 
     def clean_hours(self) -> dict[str, list[list[str]]]:
-        return {day: spans for day, spans in map(_day, filter(None, map(str.strip, self.cleaned_data["hours"].splitlines())))}
+        return dict(map(_day, filter(None, map(str.strip, self.cleaned_data["hours"].splitlines()))))
 
     def save(self, commit: bool = True) -> Channel:
         self.instance.business_hours = self.cleaned_data["hours"]
-        return super().save(commit)
+        saved: Channel = super().save(commit)
+        return saved
 
 
 def _day(line: str) -> tuple[str, list[list[str]]]:
@@ -105,7 +133,13 @@ def _day(line: str) -> tuple[str, list[list[str]]]:
 
 def _is_time(at: str) -> bool:
     hour, _sep, minute = at.partition(":")
-    return len(at) == 5 and hour.isdecimal() and minute.isdecimal() and (int(hour) < 24 or at == "24:00") and int(minute) < 60
+    return (
+        len(at) == 5
+        and hour.isdecimal()
+        and minute.isdecimal()
+        and (int(hour) < 24 or at == "24:00")
+        and int(minute) < 60
+    )
 
 
 class ScopeForm(forms.Form):
@@ -114,11 +148,22 @@ class ScopeForm(forms.Form):
 
 
 class KeyForm(forms.Form):
-    name = forms.CharField(max_length=120, label=_("Name"), help_text=_("Who or what uses it, e.g. Web shop, production."))
+    name = forms.CharField(
+        max_length=120, label=_("Name"), help_text=_("Who or what uses it, e.g. Web shop, production.")
+    )
     channel = forms.ModelChoiceField(queryset=Channel.objects.none(), required=False, label=_("Channel"))
     agent = forms.ModelChoiceField(queryset=Agent.objects.none(), required=False, label=_("Agent"))
-    scopes = forms.MultipleChoiceField(choices=list(SCOPES.items()), widget=forms.CheckboxSelectMultiple, label=_("It may"), initial=["turns", "gateway"])
-    tester = forms.BooleanField(required=False, label=_("A tester's key"), help_text=_("Its turns are tests: answered in pilot, counted nowhere."))
+    scopes = forms.MultipleChoiceField(
+        choices=list(SCOPES.items()),
+        widget=forms.CheckboxSelectMultiple,
+        label=_("It may"),
+        initial=["turns", "gateway"],
+    )
+    tester = forms.BooleanField(
+        required=False,
+        label=_("A tester's key"),
+        help_text=_("Its turns are tests: answered in pilot, counted nowhere."),
+    )
     lifetime = forms.ChoiceField(choices=LIFETIMES, required=False, label=_("Expires"))
 
     def __init__(self, *args: Any, agents: Any, channels: Any, bound: bool, **kwargs: Any) -> None:
@@ -126,7 +171,10 @@ class KeyForm(forms.Form):
         self.fields["agent"] = forms.ModelChoiceField(
             agents, required=bound, label=_("Agent"), empty_label=None if bound else str(_("All agents"))
         )
-        self.fields["channel"] = forms.ModelChoiceField(channels, required=False, label=_("Channel"), empty_label=str(_("All channels")))
+        self.fields["channel"] = forms.ModelChoiceField(
+            channels, required=False, label=_("Channel"), empty_label=str(_("All channels"))
+        )
+        self.order_fields(["name", "agent", "channel", "scopes", "tester", "lifetime"])
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
@@ -137,19 +185,28 @@ class KeyForm(forms.Form):
 
 
 class PersonForm(forms.Form):
-    username = forms.SlugField(max_length=150, label=_("User name"), help_text=_("An existing name gets the role as well."))
+    username = forms.SlugField(
+        max_length=150, label=_("User name"), help_text=_("An existing name gets the role as well.")
+    )
     password = forms.CharField(
-        required=False, label=_("Password"), widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        required=False,
+        label=_("Password"),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text=_("At least 10 characters. Empty: the present password stays."),
-    )  # fmt: skip
+    )
     role = forms.ChoiceField(choices=Membership.Role.choices, label=_("Role"))
-    agent = forms.ModelChoiceField(queryset=Agent.objects.all(), required=False, label=_("For"), empty_label=str(_("All agents")))
+    agent = forms.ModelChoiceField(
+        queryset=Agent.objects.all(), required=False, label=_("For"), empty_label=str(_("All agents"))
+    )
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
         known = User.objects.filter(username=found.get("username")).first()
         if known and known.is_superuser:
-            self.add_error("username", _("This person administers the installation already; the password is changed on the command line."))
+            self.add_error(
+                "username",
+                _("This person administers the installation already; the password is changed on the command line."),
+            )
         if not known and not found.get("password"):
             self.add_error("password", _("A new person needs a password."))
         if found.get("password"):
@@ -161,13 +218,25 @@ class PersonForm(forms.Form):
 
 
 class BudgetForm(OfBudget):
-    limit = forms.DecimalField(label=_("Limit in US dollars"), min_value=Decimal(0), max_value=Decimal(MAX_NANO) / NANO, decimal_places=9, max_digits=19)
+    limit = forms.DecimalField(
+        label=_("Limit in US dollars"),
+        min_value=Decimal(0),
+        max_value=Decimal(MAX_NANO) / NANO,
+        decimal_places=9,
+        max_digits=19,
+    )
     reason = forms.CharField(label=_("Why"), max_length=500, required=False)
 
     class Meta:
         model = Budget
         fields = ("owner_kind", "owner", "period", "timezone", "mode", "active")
-        labels = {"owner_kind": _("Of"), "owner": _("Which"), "mode": _("Near the limit"), "active": _("In force"), "timezone": _("Time zone")}
+        labels = {
+            "owner_kind": _("Of"),
+            "owner": _("Which"),
+            "mode": _("Near the limit"),
+            "active": _("In force"),
+            "timezone": _("Time zone"),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

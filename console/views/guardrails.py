@@ -37,11 +37,21 @@ def guardrails(request: HttpRequest) -> HttpResponse:
         "stage": chosen(request.GET, "stage", Finding.Stage.values),
         "severity": chosen(request.GET, "severity", Finding.Severity.values),
     }
-    listed = newest(every.filter(**{name: value for name, value in filters.items() if value}), text(request.GET, "before"))
+    listed = newest(
+        every.filter(**{name: value for name, value in filters.items() if value}), text(request.GET, "before")
+    )
     context: dict[str, Any] = {
-        "findings": listed, "filters": filters, "filtered": any(filters.values()), "families": families, "scopes": scopes, "days": DAYS,
-        "actions": Finding.Action.values, "severities": Finding.Severity.values, "stages": Finding.Stage.values, "peak": max((row["n"] for row in families), default=0),
-    }  # fmt: skip
+        "findings": listed,
+        "filters": filters,
+        "filtered": any(filters.values()),
+        "families": families,
+        "scopes": scopes,
+        "days": DAYS,
+        "actions": Finding.Action.values,
+        "severities": Finding.Severity.values,
+        "stages": Finding.Stage.values,
+        "peak": max((row["n"] for row in families), default=0),
+    }
     if request.method == "POST":
         return page(request, "guardrails.html", {**context, **_tried(request, scopes)}, part="tried")
     return page(request, "guardrails.html", context, part="list")
@@ -50,7 +60,11 @@ def guardrails(request: HttpRequest) -> HttpResponse:
 def _families(rows: Any) -> list[dict[str, Any]]:
     recent = rows.filter(at__gte=timezone.now() - timedelta(days=DAYS)).values("family")
     acted = Count("id", filter=~Q(action="allow"))
-    return list(recent.annotate(n=Count("id"), acted=acted, languages=Count("language", distinct=True)).order_by("-n")[:MOST_FAMILIES])
+    return list(
+        recent.annotate(n=Count("id"), acted=acted, languages=Count("language", distinct=True)).order_by("-n")[
+            :MOST_FAMILIES
+        ]
+    )
 
 
 def _tried(request: HttpRequest, scopes: list[Scope]) -> dict[str, Any]:
@@ -60,9 +74,18 @@ def _tried(request: HttpRequest, scopes: list[Scope]) -> dict[str, Any]:
     live = scope.deployments.select_related("release__guardrails").order_by("-id").first() if scope else None
     policy = screen.compile_policy(live.release.guardrails.content if live else screen.DEFAULT_POLICY)
     languages = list(scope.channel.agent.languages) if scope else None
-    seen = screen.inbound(message, policy, languages=languages) if stage == "inbound" else screen.outbound(message, policy)
+    seen = (
+        screen.inbound(message, policy, languages=languages) if stage == "inbound" else screen.outbound(message, policy)
+    )
     refusal = screen.refusal(policy, seen.language) if stage == "inbound" and seen.action == "block" else ""
-    return {"tried": seen, "message": message, "on": scope, "stage": stage, "refusal": refusal, "pieces": _marked(message, seen)}
+    return {
+        "tried": seen,
+        "message": message,
+        "on": scope,
+        "stage": stage,
+        "refusal": refusal,
+        "pieces": _marked(message, seen),
+    }
 
 
 def _marked(message: str, seen: screen.Screening) -> list[tuple[str, str]]:

@@ -44,16 +44,28 @@ def _documents(request: HttpRequest, version: Version) -> dict[str, Any]:
     rows = every.filter(language=language) if language else every
     rows = rows.filter(Q(title__icontains=words) | Q(body__icontains=words)) if words else rows
     found = list(rows.defer("body").annotate(pieces=Count("passages")).order_by("title", "language")[:MOST_DOCUMENTS])
-    return {"documents": found, "languages": languages, "language": language, "q": words, "total": sum(row["n"] for row in languages)}
+    return {
+        "documents": found,
+        "languages": languages,
+        "language": language,
+        "q": words,
+        "total": sum(row["n"] for row in languages),
+    }
 
 
 @require_GET
 def document(request: HttpRequest, sha: str) -> HttpResponse:
     """A document that some version of a visible agent names."""
     agents = access.agents_visible(access.person(request))
-    named = Version.objects.filter(agent__in=agents, kind=Version.Kind.KNOWLEDGE, content__contains={"documents": [sha]})
+    named = Version.objects.filter(
+        agent__in=agents, kind=Version.Kind.KNOWLEDGE, content__contains={"documents": [sha]}
+    )
     versions = list(named.select_related("agent").defer("content")[:20])
     row = Document.objects.filter(sha256=sha).first() if versions else None
     if row is None:
         raise Http404
-    return page(request, "document.html", {"document": row, "passages": list(row.passages.defer("lemmas", "ngrams")), "versions": versions})
+    return page(
+        request,
+        "document.html",
+        {"document": row, "passages": list(row.passages.defer("lemmas", "ngrams")), "versions": versions},
+    )

@@ -31,6 +31,7 @@ from console.views.paging import text
 from escalations.models import Escalation
 
 NEARLY_SPENT = 0.8
+CHANNELS_DAY = ("channel", "day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def balances(budgets: Iterable[Budget]) -> dict[int, Money]:
 
 
 def budgets_visible(user: access.Person) -> list[Budget]:
-    """The budgets of visible agents and their channels; the organisation's and the keys' for those who see all agents."""
+    """The budgets of visible agents and their channels; to those who see all agents, every budget."""
     every = list(Budget.objects.active())
     if None in access.roles(user):
         return every
@@ -92,24 +93,37 @@ def overview(request: HttpRequest) -> HttpResponse:
     waiting = _waiting(user)
     money = balances(budgets_visible(user))
     figures = metrics.overview(scopes)
-    days = {row.budget.owner: row for row in money.values() if row.budget.owner_kind == "channel" and row.budget.period == "day"}
-    groups = [
+    days = {
+        one.budget.owner: one for one in money.values() if (one.budget.owner_kind, one.budget.period) == CHANNELS_DAY
+    }
+    rows = [
         {
-            "agent": agent, "may_pause": access.may(user, "operations", agent), "may_resume": access.may(user, "administrator", agent),
-            "rows": [
-                {
-                    "scope": scope, "live": live.get(scope.pk), "stable": stable.get(scope.pk), "today": figures[scope.pk],
-                    "waiting": waiting.get(scope.name, 0), "money": days.get(str(scope.channel)),
-                }
-                for scope in scopes if scope.channel.agent_id == agent.pk
-            ],
+            "scope": scope,
+            "live": live.get(scope.pk),
+            "stable": stable.get(scope.pk),
+            "today": figures[scope.pk],
+            "waiting": waiting.get(scope.name, 0),
+            "money": days.get(str(scope.channel)),
         }
-        for agent in agents.values()
-    ]  # fmt: skip
+        for scope in scopes
+    ]
+    groups = [_group(user, agent, rows) for agent in agents.values()]
     needs = _needs(agents.values(), scopes, waiting, money, live)
-    totals = {"turns": sum(one.turns for one in figures.values()), "cost": sum(one.cost_nano for one in figures.values())}
+    totals = {
+        "turns": sum(one.turns for one in figures.values()),
+        "cost": sum(one.cost_nano for one in figures.values()),
+    }
     context = {"groups": groups, "needs": needs, "scopes": len(scopes), "now": timezone.now(), "totals": totals}
     return page(request, "overview.html", context, part="state")
+
+
+def _group(user: access.Person, agent: Agent, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "agent": agent,
+        "may_pause": access.may(user, "operations", agent),
+        "may_resume": access.may(user, "administrator", agent),
+        "rows": [row for row in rows if row["scope"].channel.agent_id == agent.pk],
+    }
 
 
 def _newest(scopes: list[Scope], **only: int) -> dict[int, Deployment]:
@@ -123,7 +137,11 @@ def _waiting(user: access.Person) -> dict[str, int]:
 
 
 def _needs(
-    agents: Iterable[Agent], scopes: list[Scope], waiting: dict[str, int], money: dict[int, Money], live: dict[int, Deployment]
+    agents: Iterable[Agent],
+    scopes: list[Scope],
+    waiting: dict[str, int],
+    money: dict[int, Money],
+    live: dict[int, Deployment],
 ) -> list[Need]:
     needs = []
     if total := sum(waiting.values()):
@@ -141,9 +159,19 @@ def _needs(
     empty = [scope for scope in scopes if scope.pk not in live]
     if empty:
         names = ", ".join(scope.name for scope in empty[:3])
-        needs.append(Need("attention", "releases", _("Nothing is live on %(names)s") % {"names": names}, reverse("releases")))
+        needs.append(
+            Need("attention", "releases", _("Nothing is live on %(names)s") % {"names": names}, reverse("releases"))
+        )
     if any(not row.known for row in money.values()):
-        needs.insert(0, Need("bad", "alert", _("Redis does not answer: no money can be held, so no model is called"), reverse("costs")))
+        needs.insert(
+            0,
+            Need(
+                "bad",
+                "alert",
+                _("Redis does not answer: no money can be held, so no model is called"),
+                reverse("costs"),
+            ),
+        )
     return needs
 
 

@@ -41,7 +41,7 @@ def _cursor(row: Model, by: str) -> str:
 def _after(rows: QuerySet[Row], before: str, by: str) -> Q | None:
     at, _, pk = before.rpartition("~")
     try:
-        key = rows.model._meta.pk.to_python(pk)  # type: ignore[union-attr]  # noqa: SLF001
+        key = rows.model._meta.pk.to_python(pk)  # noqa: SLF001
         if not by:
             return Q(pk__lt=key)
         moment = datetime.fromisoformat(at)

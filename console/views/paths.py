@@ -31,7 +31,12 @@ Told = tuple[str, str, str, str, list[str]]
 SCREENED = {"allow": "good", "redact": "attention", "escalate": "people", "block": "bad"}
 SEEN = {"allow": "Nothing found", "redact": "Redacted", "escalate": "To a person", "block": "Blocked"}
 DECIDED = {"answer": "good", "clarify": "accent", "escalate": "people", "refuse": "bad"}
-VERDICT = {"answer": "The agent answers", "clarify": "The agent asks back", "escalate": "A person decides", "refuse": "Refused"}
+VERDICT = {
+    "answer": "The agent answers",
+    "clarify": "The agent asks back",
+    "escalate": "A person decides",
+    "refuse": "Refused",
+}
 
 
 def steps(turn: Turn) -> list[Step]:
@@ -42,7 +47,17 @@ def steps(turn: Turn) -> list[Step]:
         detail = row.get("detail") or {}
         name, icon, tone, result, evidence = TELL.get(row["step"], _plain)(row, detail)
         told.append(
-            Step(name, icon, tone, result, took, round(100 * passed / total, 2), round(max(100 * took / total, 0.4), 2), evidence, detail.get("sources") or [])
+            Step(
+                name,
+                icon,
+                tone,
+                result,
+                took,
+                round(100 * passed / total, 2),
+                round(max(100 * took / total, 0.4), 2),
+                evidence,
+                detail.get("sources") or [],
+            )
         )
         passed += took
     return told
@@ -63,7 +78,13 @@ def _retrieved(row: dict[str, Any], detail: dict[str, Any]) -> Told:
 
 def _routed(row: dict[str, Any], detail: dict[str, Any]) -> Told:
     rule = detail.get("rule") or _("default")
-    return _("Model chosen"), "calls", "neutral", row.get("result", ""), [_("Tier %(tier)s by rule %(rule)s") % {"tier": detail.get("tier", "–"), "rule": rule}]
+    return (
+        _("Model chosen"),
+        "calls",
+        "neutral",
+        row.get("result", ""),
+        [_("Tier %(tier)s by rule %(rule)s") % {"tier": detail.get("tier", "–"), "rule": rule}],
+    )
 
 
 def _held(row: dict[str, Any], detail: dict[str, Any]) -> Told:
@@ -77,10 +98,19 @@ def _called(row: dict[str, Any], detail: dict[str, Any]) -> Told:
     good = row.get("result") == "ok"
     evidence = [str(detail.get("model", ""))]
     if "tokens" in detail:
-        evidence.append(_("%(read)s tokens read, %(written)s written") % {"read": detail.get("input_tokens", 0), "written": detail["tokens"]})
+        evidence.append(
+            _("%(read)s tokens read, %(written)s written")
+            % {"read": detail.get("input_tokens", 0), "written": detail["tokens"]}
+        )
     if detail.get("error"):
         evidence.append(str(detail["error"]))
-    return _("Model called"), "model", "good" if good else "bad", row.get("result", ""), evidence
+    return (
+        _("Model called"),
+        "model",
+        "good" if good else "bad",
+        _("Answered") if good else row.get("result", ""),
+        evidence,
+    )
 
 
 def _screened_answer(row: dict[str, Any], detail: dict[str, Any]) -> Told:
@@ -97,21 +127,30 @@ def _judged(row: dict[str, Any], detail: dict[str, Any]) -> Told:
 
 def _decided(row: dict[str, Any], detail: dict[str, Any]) -> Told:
     result = row.get("result", "")
-    evidence = [_("Rule %(rule)s in stage %(stage)s") % {"rule": detail.get("rule", "–"), "stage": detail.get("stage", "–")}]
+    evidence = [
+        _("Rule %(rule)s in stage %(stage)s") % {"rule": detail.get("rule", "–"), "stage": detail.get("stage", "–")}
+    ]
     if fired := detail.get("fired"):
         evidence.append(_("Fired: %(rules)s") % {"rules": ", ".join(edge(rule) for rule in fired)})
     return _("Decided"), "rule", DECIDED.get(result, "neutral"), _(VERDICT.get(result, result)), evidence
 
 
-def _settled(row: dict[str, Any], detail: dict[str, Any]) -> Told:
-    return _("Money settled"), "costs", "neutral", dollars(int(detail.get("cost_nano") or 0)), [row.get("result", "")]
+def _settled(_row: dict[str, Any], detail: dict[str, Any]) -> Told:
+    return _("Money settled"), "costs", "neutral", dollars(int(detail.get("cost_nano") or 0)), []
 
 
-def _plain(row: dict[str, Any], detail: dict[str, Any]) -> Told:
+def _plain(row: dict[str, Any], _detail: dict[str, Any]) -> Told:
     return edge(row["step"]), "more", "neutral", str(row.get("result", "")), []
 
 
 TELL: dict[str, Callable[[dict[str, Any], dict[str, Any]], Told]] = {
-    "screened": _screened, "retrieved": _retrieved, "routed": _routed, "held": _held, "called": _called,
-    "screened_answer": _screened_answer, "judged": _judged, "decided": _decided, "settled": _settled,
-}  # fmt: skip
+    "screened": _screened,
+    "retrieved": _retrieved,
+    "routed": _routed,
+    "held": _held,
+    "called": _called,
+    "screened_answer": _screened_answer,
+    "judged": _judged,
+    "decided": _decided,
+    "settled": _settled,
+}

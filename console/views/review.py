@@ -45,20 +45,34 @@ def review(request: HttpRequest) -> HttpResponse:
     done = rows.decided_since(timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0))
     counts = {"mine": mine.count(), "unclaimed": free.count(), "done": done.count()}
     tab = chosen(request.GET, "tab", TABS) or ("mine" if counts["mine"] else "unclaimed")
-    listed = {"mine": mine.best_first(), "unclaimed": free.best_first(), "done": done.prefetch_related("decisions")}[tab]
+    listed = {"mine": mine.best_first(), "unclaimed": free.best_first(), "done": done.prefetch_related("decisions")}[
+        tab
+    ]
     return page(
         request,
         "review.html",
         {
-            "tab": tab, "scope": scope, "scopes": names, "rows": list(listed[:MOST_ROWS]), "now": timezone.now().isoformat(), "others": _others(rows),
-            "tabs": [("mine", _("Mine"), counts["mine"]), ("unclaimed", _("Unclaimed"), counts["unclaimed"]), ("done", _("Done today"), counts["done"])],
-            "waiting": counts["unclaimed"], "filtered": bool(scope),
+            "tab": tab,
+            "scope": scope,
+            "scopes": names,
+            "rows": list(listed[:MOST_ROWS]),
+            "now": timezone.now().isoformat(),
+            "others": _others(rows),
+            "tabs": [
+                ("mine", _("Mine"), counts["mine"]),
+                ("unclaimed", _("Unclaimed"), counts["unclaimed"]),
+                ("done", _("Done today"), counts["done"]),
+            ],
+            "waiting": counts["unclaimed"],
+            "filtered": bool(scope),
         },
-    )  # fmt: skip
+    )
 
 
 def _others(rows: Any) -> int:
-    return rows.filter(state=Escalation.State.CLAIMED, lease_until__gte=timezone.now()).count()
+    """How many cases somebody is working on right now."""
+    claimed: int = rows.filter(state=Escalation.State.CLAIMED, lease_until__gte=timezone.now()).count()
+    return claimed
 
 
 @require_GET
@@ -66,9 +80,17 @@ def news(request: HttpRequest) -> HttpResponse:
     """The bar above the queue: what has come since the page was shown. Rows never move by themselves."""
     since = parse_datetime(text(request.GET, "since")) or timezone.now()
     since = since if since.tzinfo else timezone.make_aware(since)
-    fresh = Escalation.objects.claimable().for_scopes(access.reviewable(access.person(request))).filter(created_at__gt=since)
+    fresh = (
+        Escalation.objects.claimable()
+        .for_scopes(access.reviewable(access.person(request)))
+        .filter(created_at__gt=since)
+    )
     levels = list(fresh.values_list("priority", flat=True)[:200])
-    return render(request, "review.html#news", {"new": len(levels), "urgent": levels.count(1), "now": since.isoformat(), "tab": "unclaimed"})
+    return render(
+        request,
+        "review.html#news",
+        {"new": len(levels), "urgent": levels.count(1), "now": since.isoformat(), "tab": "unclaimed"},
+    )
 
 
 @require_GET
@@ -118,7 +140,12 @@ def heartbeat(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         until = queue.heartbeat(row.pk, user, _number(request, "token"))
     except (queue.Taken, queue.AlreadyDecided) as error:
         return page(request, "escalation.html", {"lost": str(error), "escalation": row}, part="lease")
-    return page(request, "escalation.html", {"until": until, "token": _number(request, "token"), "escalation": row}, part="lease")
+    return page(
+        request,
+        "escalation.html",
+        {"until": until, "token": _number(request, "token"), "escalation": row},
+        part="lease",
+    )
 
 
 @require_POST
@@ -141,11 +168,20 @@ def decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     try:
         _as_seen(row, kind, words)
         queue.decide(
-            row.pk, kind=kind, user=user, token=_number(request, "token"), revision=_number(request, "revision"), text=words,
-            arguments=_arguments(request, kind), reason_code=text(request.POST, "reason_code"), note=text(request.POST, "note", 4_000),
-        )  # fmt: skip
+            row.pk,
+            kind=kind,
+            user=user,
+            token=_number(request, "token"),
+            revision=_number(request, "revision"),
+            text=words,
+            arguments=_arguments(request, kind),
+            reason_code=text(request.POST, "reason_code"),
+            note=text(request.POST, "note", 4_000),
+        )
     except queue.AlreadyDecided:
-        return _told(request, pk, _("Somebody was faster. This is the decision that stands; yours was not sent."), 409, words)
+        return _told(
+            request, pk, _("Somebody was faster. This is the decision that stands; yours was not sent."), 409, words
+        )
     except queue.Taken as error:
         return _told(request, pk, _("%(why)s Your text is kept below.") % {"why": error}, 409, words)
     except (queue.Invalid, queue.Refused) as error:
@@ -199,13 +235,20 @@ def _shown(request: HttpRequest, row: Escalation) -> dict[str, Any]:
     user, now = access.person(request), timezone.now()
     decision = row.standing()
     delivery = getattr(decision, "delivery", None) if decision else None
-    mine = row.state == Escalation.State.CLAIMED and row.claimed_by_id == user.pk and bool(row.lease_until and row.lease_until >= now)
+    mine = (
+        row.state == Escalation.State.CLAIMED
+        and row.claimed_by_id == user.pk
+        and bool(row.lease_until and row.lease_until >= now)
+    )
     hidden = row.blind and decision is None
     sent = decision.text if decision else ""
+    differs = bool(row.draft and sent and sent != row.draft)
     return {
         "escalation": row,
         "mine": mine,
-        "taken": row.state == Escalation.State.CLAIMED and not mine and bool(row.lease_until and row.lease_until >= now),
+        "taken": row.state == Escalation.State.CLAIMED
+        and not mine
+        and bool(row.lease_until and row.lease_until >= now),
         "may_decide": row.scope in access.reviewable(user),
         "hidden": hidden,
         "has_draft": bool(row.draft) and not hidden and row.kind == Escalation.Kind.DRAFT,
@@ -214,7 +257,8 @@ def _shown(request: HttpRequest, row: Escalation) -> dict[str, Any]:
         "decision": decision,
         "delivery": delivery,
         "undo_until": _undo_until(request, decision, delivery, now),
-        "redline": diffs.words(row.draft, sent) if row.draft and sent and sent != row.draft else [],
+        "redline": diffs.words(row.draft, sent) if differs and diffs.alike(row.draft, sent) else [],
+        "instead_of": row.draft if differs and not diffs.alike(row.draft, sent) else "",
         "reasons": REASONS,
         "similar": _similar(row) if not hidden else [],
     }
@@ -224,7 +268,11 @@ def _talk(row: Escalation) -> list[dict[str, Any]]:
     """The conversation as far as the customer knows it, then the message in question, then what came after."""
     history = [{"who": line.get("who", ""), "text": line.get("text", "")} for line in row.evidence.get("history", [])]
     after = row.evidence.get("history_after", [])
-    return [*history, {"who": "customer", "text": row.customer_line, "now": True}, *({**line, "new": True} for line in after)]
+    return [
+        *history,
+        {"who": "customer", "text": row.customer_line, "now": True},
+        *({**line, "new": True} for line in after),
+    ]
 
 
 def _undo_until(request: HttpRequest, decision: Decision | None, delivery: Any, now: datetime) -> datetime | None:
@@ -236,7 +284,9 @@ def _undo_until(request: HttpRequest, decision: Decision | None, delivery: Any, 
 def _similar(row: Escalation) -> list[Decision]:
     """What people decided last where the same edge was met."""
     return list(
-        Decision.objects.filter(escalation__scope=row.scope, escalation__edge=row.edge, undo=None, actor__startswith="user:")
+        Decision.objects.filter(
+            escalation__scope=row.scope, escalation__edge=row.edge, undo=None, actor__startswith="user:"
+        )
         .exclude(escalation=row)
         .select_related("escalation")[:3]
     )

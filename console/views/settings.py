@@ -59,7 +59,11 @@ def agents(request: HttpRequest) -> HttpResponse:
     rows = access.agents_visible(user).prefetch_related("channels__scopes")
     mine = set(administered(user).values_list("pk", flat=True))
     may_create = access.may(user, "administrator")
-    return page(request, "settings.html", {"tabs": TABS, "tab": "settings", "agents": rows, "mine": mine, "may_create": may_create})
+    return page(
+        request,
+        "settings.html",
+        {"tabs": TABS, "tab": "settings", "agents": rows, "mine": mine, "may_create": may_create},
+    )
 
 
 @both
@@ -99,7 +103,12 @@ def channel(request: HttpRequest, slug: str, pk: int | None = None) -> HttpRespo
         else:
             messages.success(request, _("%(channel)s is saved.") % {"channel": saved})
             return redirect("settings")
-    return _form(request, form, _("Channel %(channel)s") % {"channel": row} if pk else _("New channel of %(agent)s") % {"agent": owner}, "settings")
+    return _form(
+        request,
+        form,
+        _("Channel %(channel)s") % {"channel": row} if pk else _("New channel of %(agent)s") % {"agent": owner},
+        "settings",
+    )
 
 
 @both
@@ -110,7 +119,9 @@ def scope(request: HttpRequest, slug: str) -> HttpResponse:
     form.fields["channel"].queryset = owner.channels.all()  # type: ignore[attr-defined]
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
-            saved, created = Scope.objects.get_or_create(channel=form.cleaned_data["channel"], topic=form.cleaned_data["topic"])
+            saved, created = Scope.objects.get_or_create(
+                channel=form.cleaned_data["channel"], topic=form.cleaned_data["topic"]
+            )
             changed()
         if created:
             messages.success(request, _("%(scope)s begins in pilot.") % {"scope": saved})
@@ -137,12 +148,27 @@ def keys(request: HttpRequest) -> HttpResponse:
     if not mine.exists() and not access.may(user, "administrator"):
         raise PermissionDenied(_("Keys are for administrators."))
     everywhere = access.may(user, "administrator")
-    form = forms.KeyForm(request.POST or None, agents=mine, channels=Channel.objects.select_related("agent").filter(agent__in=mine), bound=not everywhere)
+    form = forms.KeyForm(
+        request.POST or None,
+        agents=mine,
+        channels=Channel.objects.select_related("agent").filter(agent__in=mine),
+        bound=not everywhere,
+    )
     secret = ""
     if request.method == "POST" and form.is_valid():
         secret = _issue(form.cleaned_data, access.actor(request))
-        form = forms.KeyForm(agents=mine, channels=Channel.objects.select_related("agent").filter(agent__in=mine), bound=not everywhere)
-    context = {"tabs": TABS, "tab": "settings-keys", "keys": list(keys_visible(user)[:200]), "form": form, "secret": secret, "scope_names": forms.SCOPES, "now": timezone.now()}
+        form = forms.KeyForm(
+            agents=mine, channels=Channel.objects.select_related("agent").filter(agent__in=mine), bound=not everywhere
+        )
+    context = {
+        "tabs": TABS,
+        "tab": "settings-keys",
+        "keys": list(keys_visible(user)[:200]),
+        "form": form,
+        "secret": secret,
+        "scope_names": forms.SCOPES,
+        "now": timezone.now(),
+    }
     return page(request, "settings-keys.html", context, status=422 if form.errors else 200)
 
 
@@ -150,9 +176,14 @@ def _issue(fields: dict[str, Any], actor: str) -> str:
     days = fields["lifetime"]
     with transaction.atomic():
         _key, secret = ApiKey.issue(
-            name=fields["name"], actor=actor, scopes=fields["scopes"], agent=fields["agent"], channel=fields["channel"], tester=fields["tester"],
+            name=fields["name"],
+            actor=actor,
+            scopes=fields["scopes"],
+            agent=fields["agent"],
+            channel=fields["channel"],
+            tester=fields["tester"],
             lifetime=timedelta(days=int(days)) if days else None,
-        )  # fmt: skip
+        )
         changed()
     return secret
 
@@ -163,7 +194,9 @@ def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     if row is None:
         raise Http404
     with transaction.atomic():
-        ApiKey.objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=timezone.now(), revoked_by=access.actor(request))
+        ApiKey.objects.filter(pk=row.pk, revoked_at=None).update(
+            revoked_at=timezone.now(), revoked_by=access.actor(request)
+        )
         changed()
     messages.success(request, _("%(key)s opens nothing any more.") % {"key": row.prefix})
     return redirect("settings-keys")
@@ -182,7 +215,13 @@ def people(request: HttpRequest) -> HttpResponse:
         messages.success(request, _("%(person)s has the role.") % {"person": form.cleaned_data["username"]})
         return redirect("settings-people")
     rows = Membership.objects.select_related("user", "agent").order_by("user__username", "agent__slug")
-    context = {"tabs": TABS, "tab": "settings-people", "memberships": rows, "superusers": User.objects.filter(is_superuser=True), "form": form}
+    context = {
+        "tabs": TABS,
+        "tab": "settings-people",
+        "memberships": rows,
+        "superusers": User.objects.filter(is_superuser=True),
+        "form": form,
+    }
     return page(request, "settings-people.html", context, status=422 if form.errors else 200)
 
 
@@ -220,8 +259,12 @@ def budgets(request: HttpRequest) -> HttpResponse:
     rows = budgets_administered(user)
     recent = BudgetChange.objects.select_related("budget").filter(budget__in=rows)[:20]
     context = {
-        "tabs": TABS, "tab": "settings-budgets", "money": list(balances(rows).values()), "changes": recent, "may_create": access.may(user, "administrator"),
-    }  # fmt: skip
+        "tabs": TABS,
+        "tab": "settings-budgets",
+        "money": list(balances(rows).values()),
+        "changes": recent,
+        "may_create": access.may(user, "administrator"),
+    }
     return page(request, "settings-budgets.html", context)
 
 

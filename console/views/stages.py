@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -22,8 +24,18 @@ def index(request: HttpRequest) -> HttpResponse:
     last = StageChange.objects.filter(scope__in=scopes).order_by("scope_id", "-id").distinct("scope_id")
     changes = {change.scope_id: change for change in last}
     figures = metrics.overview(scopes)
-    rows = [{"scope": scope, "change": changes.get(scope.pk), "today": figures[scope.pk]} for scope in scopes]
-    columns = [{"stage": stage, "label": STAGES[stage], "means": MEANS[stage], "rows": [row for row in rows if row["scope"].stage == stage]} for stage in stages.ORDER]  # type: ignore[attr-defined]
+    rows: list[dict[str, Any]] = [
+        {"scope": scope, "change": changes.get(scope.pk), "today": figures[scope.pk]} for scope in scopes
+    ]
+    columns = [
+        {
+            "stage": stage,
+            "label": STAGES[stage],
+            "means": MEANS[stage],
+            "rows": [row for row in rows if row["scope"].stage == stage],
+        }
+        for stage in stages.ORDER
+    ]
     return page(request, "stages.html", {"columns": columns, "scopes": scopes})
 
 
@@ -37,13 +49,18 @@ def _scope(request: HttpRequest, row: Scope, problem: str = "", status: int = 20
     live = row.live()
     position = stages.ORDER.index(row.stage)
     context = {
-        "scope": row, "gate": stages.gate(row), "since": stages.entered(row), "live": live, "problem": problem,
+        "scope": row,
+        "gate": stages.gate(row),
+        "since": stages.entered(row),
+        "live": live,
+        "problem": problem,
         "ladder": [(stage, STAGES[stage], MEANS[stage], index - position) for index, stage in enumerate(stages.ORDER)],
         "down": [(stage, STAGES[stage]) for stage in stages.ORDER[:position]][::-1],
-        "changes": list(row.stage_changes.all()[:20]), "today": metrics.overview([row])[row.pk],
+        "changes": list(row.stage_changes.all()[:20]),
+        "today": metrics.overview([row])[row.pk],
         "target": releases.rollback_target(row),
         "may_move": access.may(user, "administrator", row.channel.agent_id),
-    }  # fmt: skip
+    }
     return page(request, "scope.html", context, status=status)
 
 
@@ -56,7 +73,9 @@ def move(request: HttpRequest, pk: int) -> HttpResponse:
         if text(request.POST, "move") == "promote":
             change = stages.promote(row, actor=access.actor(request), reason=reason)
         else:
-            change = stages.demote(row, actor=access.actor(request), reason=reason, to=chosen(request.POST, "to", stages.ORDER))
+            change = stages.demote(
+                row, actor=access.actor(request), reason=reason, to=chosen(request.POST, "to", stages.ORDER)
+            )
     except stages.NotYet as error:
         return _scope(request, row, str(error), 409)
     messages.success(request, _("%(scope)s is now at %(stage)s.") % {"scope": row, "stage": STAGES[change.to_stage]})
