@@ -20,6 +20,7 @@ class Turns(BaseHTTPRequestHandler):
     """Escalates what has a '!', refuses what says 'ignore', answers the rest; every third turn is slow."""
 
     protocol_version = "HTTP/1.1"
+    busy_with, wait = 429, "0"
 
     def do_GET(self):
         if self.path == "/healthz":
@@ -40,7 +41,12 @@ class Turns(BaseHTTPRequestHandler):
         server.posts.append((self.headers["Idempotency-Key"], self.headers["Prefer"], body))
         if server.busy:
             server.busy -= 1
-            return self.reply(429, {"error": {"code": "rate_limited", "message": "Slow down."}}, {"Retry-After": "0"})
+            error = {"error": {"code": "rate_limited", "message": "Slow down."}}
+            return self.reply(self.busy_with, error, {"Retry-After": self.wait})
+        if server.broken:
+            server.broken -= 1
+            self.close_connection = True
+            return None
         if server.down:
             return self.reply(500, {"error": {"code": "internal", "message": "Oops."}})
         pk = str(len(server.turns))
@@ -80,7 +86,14 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def api():
     server = Server(("127.0.0.1", 0), Turns)
-    server.turns, server.posts, server.busy, server.down, server.lock = {}, [], 0, False, threading.Lock()
+    server.turns, server.posts, server.busy, server.down, server.broken, server.lock = (
+        {},
+        [],
+        0,
+        False,
+        0,
+        threading.Lock(),
+    )
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -166,6 +179,27 @@ def test_waits_and_tries_again_under_the_same_key_when_told_to(api):
     assert len({key for key, _, _ in api.posts}) == 5
 
 
+def test_waits_for_a_first_request_that_is_still_at_work(api, monkeypatch):
+    monkeypatch.setattr(Turns, "busy_with", 409)
+    api.busy = 2
+    seen = json.loads(run(api, "--profile", "pilot", "--turns", "2", "--json"))["profiles"]["pilot"]
+    assert seen["outcomes"] == {"answered": 2}
+
+
+def test_does_not_wait_for_hours(api, monkeypatch):
+    monkeypatch.setattr(Turns, "wait", "7200")
+    api.busy = 1
+    seen = json.loads(run(api, "--profile", "pilot", "--turns", "1", "--json"))["profiles"]["pilot"]
+    assert "rate_limited" in seen["wrong_turns"][0]["note"]
+
+
+def test_a_broken_line_is_tried_again(api, monkeypatch):
+    monkeypatch.setattr(simulate, "BROKEN_LINE_S", 0.01)
+    api.broken = 3
+    seen = json.loads(run(api, "--profile", "pilot", "--turns", "4", "--json"))["profiles"]["pilot"]
+    assert seen["outcomes"] == {"answered": 4}
+
+
 def test_an_error_of_the_server_is_a_failed_turn(api):
     api.down = True
     seen = json.loads(run(api, "--profile", "pilot", "--turns", "4", "--json"))["profiles"]["pilot"]
@@ -238,4 +272,5 @@ def test_the_edge_is_read_from_the_escalation_or_the_trace():
     assert edge_of({"escalation": {"id": "1", "edge": "anger"}}) == "anger"
     trace = [{"step": "screened", "detail": {}}, {"step": "decided", "detail": {"edge": "low-confidence"}}]
     assert edge_of({"escalation": "1", "trace": trace}) == "low-confidence"
-    assert edge_of({"escalation": None, "trace": None}) == ""
+    assert edge_of({"escalation": "1", "trace": [], "outcome": "withheld", "reason": "shadow"}) == "shadow"
+    assert edge_of({"escalation": None, "trace": None, "outcome": "answered", "reason": "none"}) == ""

@@ -16,18 +16,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agents.demo import content
 from agents.demo.content import Message, Profile
-from agents.demo.scoreboard import Figures, Result, figures, sentence, table
+from agents.demo.scoreboard import TO_A_PERSON, Figures, Result, figures, sentence, table
 from agents.demo.traffic import Visit, plan
 
 TERMINAL = frozenset({"answered", "clarified", "escalated", "refused", "withheld", "failed"})
 GOES_ON = frozenset({"answered", "clarified", "refused"})
 WRONG_SETUP = frozenset({401, 403, 404})
 POLL_S = 0.3
-RETRIES = 6
+BROKEN_LINE_S = 1.0
+LONGEST_PAUSE_S = 30
 CITED = re.compile(r"\[(\d{1,2})\]")
 
 
-class Misdirected(Exception):
+class Misdirected(Exception):  # noqa: N818
     """The API refuses every turn of this run: wrong address, key, agent or channel."""
 
 
@@ -107,20 +108,17 @@ class Customers:
         return turn
 
     async def _post(self, body: Mapping[str, str], idempotency_key: str) -> Mapping[str, Any]:
-        """Tries again, under the same idempotency key, when the line breaks or the API asks to wait."""
+        """Tries again, under the same idempotency key, while the line breaks or the API asks to wait a little."""
         headers = {"Idempotency-Key": idempotency_key, "Prefer": "wait=20"}
-        for attempt in range(RETRIES):
+        while True:
             try:
                 async with self._session.post("/api/v1/turns", json=body, headers=headers) as response:
-                    if response.status not in {429, 503} or attempt + 1 == RETRIES:
-                        return await _read(response)
                     pause = _retry_after(response)
+                    if pause is None:
+                        return await _read(response)
             except aiohttp.ClientConnectionError:
-                if attempt + 1 == RETRIES:
-                    raise
-                pause = 0.5 * 2**attempt
+                pause = BROKEN_LINE_S
             await asyncio.sleep(pause)
-        raise AssertionError
 
     async def _get(self, pk: str) -> Mapping[str, Any]:
         async with self._session.get(f"/api/v1/turns/{pk}") as response:
@@ -142,11 +140,12 @@ async def _read(response: aiohttp.ClientResponse) -> Mapping[str, Any]:
     return {"outcome": "failed", "reason": said}
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float:
-    try:
-        return min(30.0, float(response.headers.get("Retry-After", "1")))
-    except ValueError:
-        return 1.0
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds to wait where waiting helps: too many requests, a restart, the same request still at work."""
+    if response.status not in {409, 429, 503} or "Retry-After" not in response.headers:
+        return None
+    said = response.headers["Retry-After"]
+    return float(said) if said.isdecimal() and int(said) <= LONGEST_PAUSE_S else None
 
 
 def cited_articles(turn: Mapping[str, Any]) -> frozenset[str]:
@@ -159,7 +158,7 @@ def cited_articles(turn: Mapping[str, Any]) -> frozenset[str]:
 
 
 def edge_of(turn: Mapping[str, Any]) -> str:
-    """The edge that decided, from the escalation or from the trace."""
+    """The edge that decided: from the escalation, from the trace, or as the reason of a turn that hides its trace."""
     escalation = turn.get("escalation")
     if isinstance(escalation, Mapping) and escalation.get("edge"):
         return str(escalation["edge"])
@@ -167,7 +166,7 @@ def edge_of(turn: Mapping[str, Any]) -> str:
         detail = step.get("detail") if isinstance(step, Mapping) else None
         if isinstance(detail, Mapping) and detail.get("edge"):
             return str(detail["edge"])
-    return ""
+    return str(turn.get("reason") or "") if turn.get("outcome") in TO_A_PERSON else ""
 
 
 class Command(BaseCommand):
