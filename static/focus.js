@@ -26,6 +26,12 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+// What is open under somebody's hand is not redrawn by a clock; the next round brings the news.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const polls = event.detail.elt.getAttribute("hx-trigger")?.startsWith("every");
+  if (polls && event.detail.elt.querySelector("details.pop[open]")) event.preventDefault();
+});
+
 const lost = () => document.getElementById("link-lost");
 document.addEventListener("htmx:sendError", () => {
   const badge = lost();
