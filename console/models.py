@@ -31,7 +31,8 @@ class Membership(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["user", "agent"], name="console_membership_once", nulls_distinct=False),
             models.CheckConstraint(
-                name="console_membership_role_known", condition=models.Q(role__in=["viewer", "operations", "administrator"])
+                name="console_membership_role_known",
+                condition=models.Q(role__in=["viewer", "operations", "administrator"]),
             ),
         ]
 
@@ -50,7 +51,9 @@ class ApiKey(models.Model):
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, null=True, blank=True, related_name="keys")
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, null=True, blank=True, related_name="keys")
     scopes = ArrayField(models.CharField(max_length=12))
-    tester = models.BooleanField(default=False, help_text="Turns of this key are tests: answered in pilot, counted nowhere.")
+    tester = models.BooleanField(
+        default=False, help_text="Turns of this key are tests: answered in pilot, counted nowhere."
+    )
     actor = models.CharField(max_length=160)
     callback_secret = models.CharField(max_length=64)
     at = models.DateTimeField(default=timezone.now, db_default=Now())
