@@ -1,4 +1,8 @@
-"""The only ways to an object for a person: what one may not see does not exist (404), what one may not do is a 403."""
+"""The only ways to an object, for people and for API keys.
+
+What one may not see does not exist (404), what one may not do is a 403. A person sees the agents that they have a role
+for; a key sees all agents, one agent, or one channel of an agent.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,22 @@ from typing import TypeAlias, TypeVar
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest
 
-from agents.models import Agent, Case, Channel, Release, Scope, Turn
-from console.models import Membership
+from agents.models import Agent, Call, Case, Channel, Release, Scope, Turn, Version
+from budgets.models import Budget
+from console.models import ApiKey, AuditEntry, Membership
 from escalations.models import Escalation
+from guardrails.models import Finding
 
 Person: TypeAlias = User | AbstractBaseUser | AnonymousUser
 Row = TypeVar("Row", bound=Model)
 ROLES = ("viewer", "operations", "administrator")
+
+
+class Unclear(Exception):  # noqa: N818
+    """What a request names fits more than one thing; the message says what to add."""
 
 
 def person(request: HttpRequest) -> User:
@@ -143,3 +153,102 @@ def _allowed(user: Person, row: Row, agent_of: Callable[[Row], int], role: str) 
     if not may(user, role, agent_of(row)):
         raise PermissionDenied(f"This needs the role {role}.")
     return row
+
+
+# --- API keys ------------------------------------------------------------------------------------------------------
+
+
+def key_agents(key: ApiKey) -> QuerySet[Agent]:
+    return Agent.objects.filter(pk=key.agent_id) if key.agent_id else Agent.objects.all()
+
+
+def key_channels(key: ApiKey) -> QuerySet[Channel]:
+    found = Channel.objects.select_related("agent").filter(_reach(key, "agent_id", "pk"))
+    return found.order_by("agent__slug", "slug")
+
+
+def key_scopes(key: ApiKey) -> QuerySet[Scope]:
+    return Scope.objects.with_names().filter(_reach(key, "channel__agent_id", "channel_id"))
+
+
+def key_cases(key: ApiKey) -> QuerySet[Case]:
+    return Case.objects.select_related("channel__agent").filter(_reach(key, "channel__agent_id", "channel_id"))
+
+
+def key_turns(key: ApiKey) -> QuerySet[Turn]:
+    turns = Turn.objects.select_related("case", "scope__channel__agent", "release__agent", "escalation")
+    return turns.filter(_reach(key, "scope__channel__agent_id", "scope__channel_id"))
+
+
+def key_versions(key: ApiKey) -> QuerySet[Version]:
+    return Version.objects.select_related("agent").filter(agent__in=key_agents(key))
+
+
+def key_releases(key: ApiKey) -> QuerySet[Release]:
+    return Release.objects.select_related("agent", *Release.PARTS).filter(agent__in=key_agents(key))
+
+
+def key_escalations(key: ApiKey) -> QuerySet[Escalation]:
+    return Escalation.objects.select_related("claimed_by").filter(_named(key))
+
+
+def key_calls(key: ApiKey) -> QuerySet[Call]:
+    return Call.objects.filter(_named(key))
+
+
+def key_findings(key: ApiKey) -> QuerySet[Finding]:
+    scopes = [scope.name for scope in key_scopes(key)] if key.channel_id else []
+    return Finding.objects.filter(Q(scope__in=scopes) if key.channel_id else _named(key))
+
+
+def key_budgets(key: ApiKey) -> QuerySet[Budget]:
+    """The budgets of what the key reaches; the organisation's only for a key that is bound to nothing."""
+    if key.agent is None:
+        return Budget.objects.all()
+    channels = [str(channel) for channel in key_channels(key)]
+    own = Q(owner_kind="channel", owner__in=channels) | Q(owner_kind="key", owner=key.prefix)
+    return Budget.objects.filter(own if key.channel_id else own | Q(owner_kind="agent", owner=key.agent.slug))
+
+
+def key_audit(key: ApiKey) -> QuerySet[AuditEntry]:
+    """The entries of the key's agent. A channel has no trail of its own.
+
+    :raises PermissionDenied: the key is bound to a channel.
+    """
+    require_whole_agent(key)
+    return AuditEntry.objects.filter(agent=key.agent.slug) if key.agent else AuditEntry.objects.all()
+
+
+def require_whole_agent(key: ApiKey) -> None:
+    """A key of one channel does not change, or look into, what belongs to the whole agent."""
+    if key.channel_id:
+        raise PermissionDenied("This key is bound to a channel.")
+
+
+def require_key_channel(key: ApiKey, agent: str, channel: str) -> Channel:
+    """The channel that a request names, as "web" or "acme/web"; what is left out is what the key is bound to.
+
+    :raises Http404: it does not exist, or the key does not reach it. :raises Unclear: the names leave more than one.
+    """
+    within, _, last = channel.rpartition("/")
+    wanted = {name: value for name, value in (("agent__slug", agent or within), ("slug", last)) if value}
+    found = list(key_channels(key).filter(**wanted)[:2])
+    if not found or (within and within != found[0].agent.slug):
+        raise Http404("There is no such channel, or this key does not reach it.")
+    if len(found) > 1:
+        raise Unclear("This key reaches more than one channel: name agent and channel.")
+    return found[0]
+
+
+def _reach(key: ApiKey, agent: str, channel: str) -> Q:
+    """The rows of the key's channel or agent, by the names of these two columns."""
+    if key.channel_id:
+        return Q(**{channel: key.channel_id})
+    return Q(**{agent: key.agent_id}) if key.agent_id else Q()
+
+
+def _named(key: ApiKey) -> Q:
+    """The same for rows that carry names: `agent` and `channel` as "acme/web"."""
+    if key.channel is not None:
+        return Q(channel=str(key.channel))
+    return Q(agent=key.agent.slug) if key.agent else Q()

@@ -96,7 +96,7 @@ def verify(anchor: str = "") -> Proof:
 
 
 def digest(previous: str, at: datetime, names: Sequence[str], detail: str) -> str:
-    """As `console_audit_hash` in the database. `names`: actor, action, agent, object; `detail` as PostgreSQL prints it."""
+    """As `console_audit_hash` in the database. `names`: actor, action, agent, object; `detail` in PostgreSQL's JSON."""
     texts = (json.dumps(name, ensure_ascii=False) for name in names)
     stamp = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return hashlib.sha256("\n".join((previous, stamp, *texts, detail)).encode()).hexdigest()
@@ -124,8 +124,8 @@ def _missing() -> Iterator[str]:
     for table, only in WATCHED.items():
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT min(t.id) FROM {table} t WHERE {only} AND NOT EXISTS "
-                "(SELECT 1 FROM console_auditentry e WHERE e.detail ->> 'table' = %s AND e.detail ->> 'row' = t.id::text)",
+                f"SELECT min(t.id) FROM {table} t WHERE {only} AND NOT EXISTS (SELECT 1 FROM console_auditentry e "
+                "WHERE e.detail ->> 'table' = %s AND e.detail ->> 'row' = t.id::text)",
                 [table],
             )
             row = cursor.fetchone()[0]

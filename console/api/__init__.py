@@ -1,0 +1,1 @@
+"""The REST door, `/api/v1/`. Serializers translate; verbs live in the apps to the right."""
