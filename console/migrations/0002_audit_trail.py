@@ -1,6 +1,7 @@
 """Invariant 4: who did what, written by the database itself, chained by hashes, never changed or deleted.
 
-Whatever inserts an entry, `console_audit_chain` numbers it, takes the time and the hash, one transaction at a time.
+Whatever inserts an entry, `console_audit_chain` numbers it without gaps, takes the time and the hash, one transaction
+at a time.
 Rows of the append-only tables leave their entries when their transaction commits, so the lock is held no longer than that.
 `manage.py audit_verify` computes the same hashes in Python.
 """
@@ -18,11 +19,14 @@ CREATE FUNCTION console_audit_hash(
 $$;
 
 CREATE FUNCTION console_audit_chain() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    last console_auditentry;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('console_auditentry', 0));
-    NEW.id := nextval(pg_get_serial_sequence('console_auditentry', 'id'));
+    SELECT * INTO last FROM console_auditentry e ORDER BY e.id DESC LIMIT 1;
+    NEW.id := coalesce(last.id, 0) + 1;
     NEW.at := clock_timestamp();
-    NEW.previous := coalesce((SELECT e.sha256 FROM console_auditentry e ORDER BY e.id DESC LIMIT 1), repeat('0', 64));
+    NEW.previous := coalesce(last.sha256, repeat('0', 64));
     NEW.sha256 := console_audit_hash(NEW.previous, NEW.at, NEW.actor, NEW.action, NEW.agent, NEW.object, NEW.detail);
     RETURN NEW;
 END $$;
