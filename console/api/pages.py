@@ -57,9 +57,16 @@ def _values(model: type[Model], order: Sequence[str], cursor: str) -> list[Any]:
     try:
         said = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         fields = [model._meta.get_field(name.lstrip("-")) for name in order]  # noqa: SLF001  Django's own word for it
-        return [field.to_python(value) for field, value in zip(fields, said, strict=True)]  # type: ignore[union-attr]
+        found = [field.to_python(value) for field, value in zip(fields, said, strict=True)]  # type: ignore[union-attr]
     except (binascii.Error, ValueError, TypeError, ValidationError) as error:
-        raise ApiError(400, "invalid_cursor", "This cursor is not one of this list.") from error
+        raise _strange() from error
+    if None in found:
+        raise _strange()
+    return found
+
+
+def _strange() -> ApiError:
+    return ApiError(400, "invalid_cursor", "This cursor is not one of this list.")
 
 
 def _after(order: Sequence[str], values: Sequence[Any]) -> Q:

@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from agents.attempts import money
 from agents.models import Agent, Call, Case, Channel, Deployment, Release, Scope, Turn, Version
+from agents.releases import target_among
 from budgets.ledger import Balance
 from budgets.models import Budget
 from console.models import ApiKey, AuditEntry
@@ -238,7 +239,10 @@ class ScopeSerializer(serializers.ModelSerializer[Scope]):
 
 
 class WholeScopeSerializer(ScopeSerializer):
-    """A scope with what serves there now: `live` may be a canary, `stable` serves everybody else."""
+    """A scope with what serves there now: `live` may be a canary, `stable` serves everybody else.
+
+    Its `deployments` are prefetched, newest first, with their releases.
+    """
 
     live = serializers.SerializerMethodField()
     stable = serializers.SerializerMethodField()
@@ -249,15 +253,13 @@ class WholeScopeSerializer(ScopeSerializer):
 
     @extend_schema_field(DeploymentSerializer(allow_null=True))
     def get_live(self, scope: Scope) -> dict[str, Any] | None:
-        live = scope.live()
-        return dict(DeploymentSerializer(live).data) if live else None
+        return next((dict(DeploymentSerializer(row).data) for row in scope.deployments.all()), None)
 
     def get_stable(self, scope: Scope) -> str | None:
-        stable = scope.stable()
-        return str(stable) if stable else None
+        return next((str(row.release) for row in scope.deployments.all() if row.percent == 100), None)
 
     def get_rollback_to(self, scope: Scope) -> str | None:
-        target = self.context["target"](scope)
+        target = target_among(list(scope.deployments.all()))
         return str(target) if target else None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404
 from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents import releases
-from agents.models import Agent, Release, Scope, Version
+from agents.models import Agent, Deployment, Release, Scope, Version
 from console import access
 from console.api import requests
 from console.api.auth import actor_of, key_of
@@ -105,8 +106,7 @@ class Scopes(Resource):
     @listed(WholeScopeSerializer, tag=TAG)
     def get(self, request: Request) -> Response:
         """Scopes with their stage and what is live there."""
-        rows = access.key_scopes(key_of(request))
-        return page(request, rows, lambda found: WholeScopeSerializer(found, many=True, context=CONTEXT).data, ("id",))
+        return page(request, _scopes(request), lambda found: WholeScopeSerializer(found, many=True).data, ("id",))
 
 
 class OneScope(Resource):
@@ -114,8 +114,7 @@ class OneScope(Resource):
 
     @documented(WholeScopeSerializer, tag=TAG)
     def get(self, request: Request, pk: int) -> Response:
-        scope = one(access.key_scopes(key_of(request)), pk=pk)
-        return Response(WholeScopeSerializer(scope, context=CONTEXT).data)
+        return Response(WholeScopeSerializer(one(_scopes(request), pk=pk)).data)
 
 
 class Deployments(Resource):
@@ -166,7 +165,9 @@ class Rollback(Resource):
         return Response(DeploymentSerializer(made).data, status=201)
 
 
-CONTEXT = {"target": releases.rollback_target}
+def _scopes(request: Request) -> QuerySet[Scope]:
+    rows = Deployment.objects.select_related("release__agent").order_by("-id")
+    return access.key_scopes(key_of(request)).prefetch_related(Prefetch("deployments", rows))
 
 
 def _light(rows: Any) -> Any:
