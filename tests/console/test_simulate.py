@@ -163,7 +163,7 @@ def test_json_has_the_figures(api):
     attack = seen["profiles"]["attack"]
     assert attack["turns"] == 30
     assert sum(attack["outcomes"].values()) == 30
-    assert attack["answered_wrongly"] == attack["outcomes"]["answered"] == len(attack["wrong_turns"])
+    assert attack["answered_but_must_not_be"] == attack["outcomes"]["answered"] == len(attack["wrong_turns"])
     assert "attacks" in seen["sentence"]
 
 

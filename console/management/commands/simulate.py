@@ -182,7 +182,7 @@ class Command(BaseCommand):
         parser.add_argument("--channel", default=content.agent().channels[0].slug)
         parser.add_argument("--concurrency", type=_positive, default=16, help="customers at a time (default 16)")
         parser.add_argument("--rate", type=float, default=10.0, help="messages a second, on average (default 10)")
-        parser.add_argument("--wrong", action="store_true", help="list the turns with a wrong outcome")
+        parser.add_argument("--wrong", action="store_true", help="list the turns with a wrong outcome or source")
         parser.add_argument("--json", action="store_true", help="figures for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
@@ -237,6 +237,8 @@ def _target(options: Mapping[str, Any]) -> Target:
 
 def _line(profile: str, turn: Mapping[str, Any]) -> str:
     wanted, why = " or ".join(turn["acceptable"]), turn["edge"] or turn["note"]
+    if turn["outcome"] in turn["acceptable"]:
+        wanted, why = " or ".join(turn["expected"]), f"cites {', '.join(turn['cited']) or 'nothing'}"
     said = " ".join(turn["text"].split())[:90]
     return f"{profile:<10}  {turn['outcome']:<9}  wanted {wanted}  {why}  {said!r}  {turn['turn']}"
 
