@@ -18,7 +18,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from redis import RedisError
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from agents import calls, releases
 from agents.connections import redis_sync
@@ -49,7 +51,8 @@ def healthz(_request: HttpRequest) -> HttpResponseBase:
 @require_safe
 def readyz(_request: HttpRequest) -> HttpResponseBase:
     """Everything that a turn needs is there: 200, else 503 and what is missing."""
-    parts = {"postgres": _postgres(), "redis": _redis(), "workers": _workers(), "drain": _drain()}
+    parts = {"postgres": _postgres(), "redis": _redis()}
+    parts |= _behind_redis() if parts["redis"]["ok"] else {"workers": {"ok": False}, "drain": {"ok": False}}
     ready = all(part["ok"] for part in parts.values())
     return JsonResponse({"status": "ready" if ready else "not ready", **parts}, status=200 if ready else 503)
 
@@ -66,33 +69,38 @@ def _postgres() -> dict[str, Any]:
 
 
 def _redis() -> dict[str, Any]:
+    """Without the patience that a call would have: who asks wants to know now."""
     began = time.perf_counter()
     try:
-        redis_sync().ping()
+        with _impatient() as redis:
+            redis.ping()
     except RedisError as error:
         return {"ok": False, "error": type(error).__name__}
     return {"ok": True, "ms": _ms(began)}
 
 
-def _workers() -> dict[str, Any]:
+def _impatient() -> Redis:
+    once = Retry(NoBackoff(), 0)
+    patience = {"socket_timeout": PATIENCE_S, "socket_connect_timeout": PATIENCE_S}
+    return Redis.from_url(settings.REDIS_URL, retry=once, **patience)
+
+
+def _behind_redis() -> dict[str, dict[str, Any]]:
+    """The processes, and the calls that wait to be written down."""
     try:
-        found = alive()
+        found, lag = alive(), calls.lag()
     except RedisError:
-        return {"ok": False}
-    return {"ok": all(found[kind] for kind in NEEDED), **{kind: found[kind] for kind in sorted({*NEEDED, *found})}}
+        return {"workers": {"ok": False}, "drain": {"ok": False}}
+    kinds = {kind: found[kind] for kind in sorted({*NEEDED, *found})}
+    return {
+        "workers": {"ok": all(found[kind] for kind in NEEDED), **kinds},
+        "drain": {"ok": lag <= MOST_LAG, "lag": lag},
+    }
 
 
 def alive() -> Counter[str]:
     """How many processes of each kind follow the configuration now."""
     return Counter(process.name.partition("-")[0] for process in releases.acknowledgements(0).processes)
-
-
-def _drain() -> dict[str, Any]:
-    try:
-        lag = calls.lag()
-    except RedisError:
-        return {"ok": False}
-    return {"ok": lag <= MOST_LAG, "lag": lag}
 
 
 def _ms(began: float) -> float:
@@ -129,12 +137,10 @@ class Figures:
         yield from _turns()
         yield from _calls()
         yield from _escalations()
-        up = 1
-        try:
+        there = _redis()["ok"]
+        if there:
             yield from _state()
-        except RedisError:
-            up = 0
-        yield _gauge("up", "Whether a part can be reached.", ["part"], [(["redis"], up)])
+        yield _gauge("up", "Whether a part can be reached.", ["part"], [(["redis"], float(there))])
 
 
 class Kept:

@@ -8,7 +8,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import redis
 from django.test import Client
 from django.utils import timezone
 
@@ -74,10 +73,8 @@ def test_not_ready_while_calls_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ready()[0] == 503
 
 
-def test_not_ready_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    away = redis.Redis(unix_socket_path="/nowhere")
-    for module in ("console.health", "agents.releases", "agents.calls"):
-        monkeypatch.setattr(f"{module}.redis_sync", lambda: away)
+def test_not_ready_without_redis(settings: Any) -> None:
+    settings.REDIS_URL = "unix:///nowhere"
     status, said = ready()
     assert status == 503
     assert not said["redis"]["ok"]
@@ -137,9 +134,8 @@ def test_figures_are_cheap_and_made_once_in_a_while(
         assert Client().get("/metrics").content == first
 
 
-def test_figures_without_redis_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    away = redis.Redis(unix_socket_path="/nowhere")
-    monkeypatch.setattr("agents.calls.redis_sync", lambda: away)
+def test_figures_without_redis_say_so(settings: Any) -> None:
+    settings.REDIS_URL = "unix:///nowhere"
     lines = Client().get("/metrics").content.decode()
     assert 'pilothouse_up{part="redis"} 0.0' in lines
     assert "pilothouse_drain_lag 0" not in lines

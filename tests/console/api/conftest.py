@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from agents import releases
 from agents.connections import redis_sync
@@ -58,6 +61,11 @@ class Api:
 
 
 Issue = Callable[..., Api]
+
+
+def away() -> Redis:
+    """A Redis that is not there, and says so at once."""
+    return Redis(unix_socket_path="/nowhere", retry=Retry(NoBackoff(), 0))
 
 
 def code(response: Any) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from budgets.periods import window
 from console import audit
 from guardrails.models import Finding
 from guardrails.screen import Seen
-from tests.console.api.conftest import Api, code
+from tests.console.api.conftest import Api, away, code
 from tests.console.api.test_pages import make_call
 
 NOW = timezone.now()
@@ -41,12 +41,10 @@ def test_budgets_show_what_is_spent_and_held_now(api: Api) -> None:
 
 
 def test_budgets_without_redis_are_a_degraded_service(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    import redis
-
     from console.api.resources import figures
 
     Budget.objects.open(actor="user:ada", owner_kind="agent", owner="acme", period="day", limit_nano=1)
-    monkeypatch.setattr(figures, "redis_sync", lambda: redis.Redis(unix_socket_path="/nowhere"))
+    monkeypatch.setattr(figures, "redis_sync", away)
     assert code(api.get("budgets")) == (503, "service_degraded")
 
 

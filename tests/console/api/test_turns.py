@@ -13,7 +13,7 @@ from django.utils import timezone
 from agents.connections import redis_sync
 from agents.models import Channel, Release, Turn
 from console.api import waiting
-from tests.console.api.conftest import Api, Issue, code, escalate, make_turn
+from tests.console.api.conftest import Api, Issue, away, code, escalate, make_turn
 
 
 def said(**changes: Any) -> dict[str, Any]:
@@ -119,10 +119,8 @@ def test_a_word_that_got_lost_is_made_up_for_by_looking(
 
 @pytest.mark.django_db(transaction=True)
 def test_without_redis_it_looks_itself(web: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    import redis
-
     monkeypatch.setattr(waiting, "LOOK_S", 0.2)
-    monkeypatch.setattr(waiting, "redis_sync", lambda: redis.Redis(unix_socket_path="/nowhere"))
+    monkeypatch.setattr(waiting, "redis_sync", away)
     turn = make_turn(web)
     worker = finish(turn.pk)
     assert waiting.wait("x", lambda: Turn.objects.get(pk=turn.pk).outcome == "answered", 20)
