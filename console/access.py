@@ -193,12 +193,11 @@ def key_escalations(key: ApiKey) -> QuerySet[Escalation]:
 
 
 def key_calls(key: ApiKey) -> QuerySet[Call]:
-    return Call.objects.filter(_named(key))
+    return Call.objects.filter(_of_scopes(key) if key.channel_id else _named(key))
 
 
 def key_findings(key: ApiKey) -> QuerySet[Finding]:
-    scopes = [scope.name for scope in key_scopes(key)] if key.channel_id else []
-    return Finding.objects.filter(Q(scope__in=scopes) if key.channel_id else _named(key))
+    return Finding.objects.filter(_of_scopes(key) if key.channel_id else _named(key))
 
 
 def key_budgets(key: ApiKey) -> QuerySet[Budget]:
@@ -252,3 +251,8 @@ def _named(key: ApiKey) -> Q:
     if key.channel is not None:
         return Q(channel=str(key.channel))
     return Q(agent=key.agent.slug) if key.agent else Q()
+
+
+def _of_scopes(key: ApiKey) -> Q:
+    """The same by the names of the channel's scopes, which long tables are indexed by."""
+    return Q(scope__in=[scope.name for scope in key_scopes(key)])
