@@ -156,7 +156,8 @@ def _about(profile: str, seen: Figures) -> str:
     if profile == "pilot":
         verdict = "The pilot looks finished" if answered >= LOOKS_FINISHED * seen.turns else "The pilot needs work"
         return (
-            f"{verdict}: {answered} of {seen.turns} friendly questions answered, {seen.unsafe} that must not be{failed}."
+            f"{verdict}: {answered} of {seen.turns} friendly questions answered, {seen.unsafe} that must not "
+            f"be{failed}."
         )
     if profile == "production":
         return (
