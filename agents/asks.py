@@ -144,7 +144,9 @@ class Outcome:
     def for_the_person_in_charge(self) -> Outcome:
         """The same, withheld: a person has taken the case over and decides what is said."""
         ask = without_model("owned_by_human", "A person took the case over while the agent was at work.", self.language)
-        return replace(self, outcome="escalated", reply="", reply_by="", reason=ask.reason, rule=ask.rule, escalate=ask.escalate)
+        return replace(
+            self, outcome="escalated", reply="", reply_by="", reason=ask.reason, rule=ask.rule, escalate=ask.escalate
+        )
 
 
 def without_model(edge: str, reason: str, language: str) -> Outcome:

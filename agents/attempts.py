@@ -149,7 +149,14 @@ async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str,
 
 
 async def reserve(
-    caller: Caller, model: Model, choice: routing.Choice, request: Request, call_id: str, number: int, *, stream: bool = False
+    caller: Caller,
+    model: Model,
+    choice: routing.Choice,
+    request: Request,
+    call_id: str,
+    number: int,
+    *,
+    stream: bool = False,
 ) -> Attempt:
     """Hold the most that the attempt can cost in every budget that applies.
 
@@ -177,9 +184,7 @@ def _line_up(choice: routing.Choice, retries: int) -> list[Model]:
     return [first] * (1 + retries) + others
 
 
-async def call(
-    caller: Caller, choice: routing.Choice, request: Request, path: Path, made: list[Attempt]
-) -> Attempt:
+async def call(caller: Caller, choice: routing.Choice, request: Request, path: Path, made: list[Attempt]) -> Attempt:
     """The first attempt that answers, not settled yet; the failed ones before it are. All are appended to `made`.
 
     :raises Exhausted: before a model answered; Failed: the last failure when none did.
@@ -190,7 +195,12 @@ async def call(
         with path.step("held") as step:
             attempt = await reserve(caller, model, choice, request, call_id, number)
             made.append(attempt)
-            step.say(f"${attempt.hold.nano / 1e9:.6f}", model=model.name, nano=attempt.hold.nano, pressure=attempt.hold.pressure)
+            step.say(
+                f"${attempt.hold.nano / 1e9:.6f}",
+                model=model.name,
+                nano=attempt.hold.nano,
+                pressure=attempt.hold.pressure,
+            )
         try:
             with path.step("called") as step:
                 attempt.completion = await providers.complete(model, request, caller.live.routes.timeout_s)
@@ -219,9 +229,7 @@ async def settle_failure(attempt: Attempt, error: Failed, text: str = "") -> Non
     await attempt.settle(status, str(error), attempt.so_far(text) if broke_off else Usage(0, 0))
 
 
-async def open_stream(
-    caller: Caller, choice: routing.Choice, request: Request
-) -> tuple[Attempt, AsyncIterator[Delta]]:
+async def open_stream(caller: Caller, choice: routing.Choice, request: Request) -> tuple[Attempt, AsyncIterator[Delta]]:
     """An attempt whose first piece has arrived, and its pieces. Until then a failure fails over unseen."""
     call_id, failure = new_call_id(), Failed("client", "No model is configured.", sent=False)
     for number, model in enumerate(_line_up(choice, caller.live.routes.retries), start=1):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from django.db import Error as DatabaseError
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from redis import RedisError, ResponseError
 
 from agents.attempts import STREAM
 from agents.connections import redis_sync
+from agents.models import Call
 from guardrails.models import Finding
 from guardrails.screen import Seen
 
@@ -24,18 +26,24 @@ BLOCK_MS = 250
 IDLE_MS = 15_000
 log = logging.getLogger(__name__)
 
-COLUMNS = (
-    "call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id", "key_prefix", "provider",
-    "model", "tier", "stream", "status", "error", "guardrail", "input_tokens", "cached_tokens", "output_tokens", "latency_ms",
-    "ttft_ms", "cost_nano", "price",
-)  # fmt: skip
-LENGTHS = {"purpose": 10, "agent": 50, "channel": 110, "scope": 170, "release": 70, "case_ref": 200, "key_prefix": 20, "provider": 50,
-           "model": 120, "tier": 20, "status": 12, "error": 300, "guardrail": 10, "price": 10}  # fmt: skip
+COLUMNS = [
+    *("call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id"),
+    *("key_prefix", "provider", "model", "tier", "stream", "status", "error", "guardrail", "input_tokens"),
+    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price"),
+]
+LENGTHS = {
+    field.name: field.max_length
+    for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
+    if isinstance(field, models.CharField) and field.max_length
+}
 INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
 
 
 def drain(stopped: Callable[[], bool], consumer: str) -> None:
-    """Move entries until told to stop. What was read and not written is read again: nothing is lost, nothing is doubled."""
+    """Move entries until told to stop.
+
+    What was read and not written is read again: nothing is lost, nothing is doubled.
+    """
     redis = redis_sync()
     _make_group()
     claimed_at = 0.0
@@ -43,7 +51,7 @@ def drain(stopped: Callable[[], bool], consumer: str) -> None:
         try:
             if time.monotonic() - claimed_at > IDLE_MS / 1000:
                 claimed_at = time.monotonic()
-                _, stale, *_ = redis.xautoclaim(STREAM, GROUP, consumer, IDLE_MS, count=BATCH)  # type: ignore[misc]
+                _, stale, *_ = redis.xautoclaim(STREAM, GROUP, consumer, IDLE_MS, count=BATCH)
                 _move([entry for entry in stale if entry[1]])
             _move(_read(consumer))
         except (RedisError, DatabaseError) as error:
@@ -55,7 +63,7 @@ def drain(stopped: Callable[[], bool], consumer: str) -> None:
 
 def lag() -> int:
     """Entries that are in the stream and not in Postgres yet."""
-    return int(redis_sync().xlen(STREAM))  # type: ignore[arg-type]
+    return int(redis_sync().xlen(STREAM))
 
 
 def _make_group() -> None:
@@ -76,7 +84,9 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     """Write a batch, then take it off the stream."""
     if not entries:
         return
-    decoded = [{key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()} for _, fields in entries]
+    decoded = [
+        {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()} for _, fields in entries
+    ]
     write(decoded)
     pipe = redis_sync().pipeline(transaction=False)
     ids = [entry_id for entry_id, _ in entries]
@@ -87,7 +97,10 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
 
 @transaction.atomic
 def write(entries: Sequence[Mapping[str, str]]) -> int:
-    """Rows for the entries that have none yet; the number of new rows. A corrected entry replaces an estimate by expiry."""
+    """Rows for the entries that have none yet; the number of new rows.
+
+    A corrected entry replaces an estimate by expiry.
+    """
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMP TABLE incoming (LIKE agents_call INCLUDING DEFAULTS) ON COMMIT DROP")
         cursor.execute("ALTER TABLE incoming DROP COLUMN id")
@@ -142,7 +155,7 @@ def _write_findings(entry: Mapping[str, str]) -> None:
             scope=entry.get("scope", ""),
             stage=stage,
             policy_hash=entry.get("policy_hash", ""),
-            call_id=entry["call_id"],
+            call_id=uuid.UUID(entry["call_id"]),
             latency_us=us,
             actor=f"key:{entry.get('key_prefix', '')}",
         )

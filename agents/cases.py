@@ -1,4 +1,6 @@
-"""Cases and their turns as the doors use them: open a turn, propose an action, take a case over, hand it back, deliver a decision."""
+"""Cases and their turns as the doors use them: open a turn, propose an action, take a case over, hand it back,
+deliver a decision.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class NoRelease(Exception):
 
 def scope_of(channel: Channel, topic: str) -> Scope:
     """The topic's own scope where there is one, else the channel's. :raises NoRelease: the channel has none."""
-    scopes = {scope.topic: scope for scope in channel.scopes.filter(topic__in=["", topic]).select_related("channel__agent")}
+    scopes = {
+        scope.topic: scope for scope in channel.scopes.filter(topic__in=["", topic]).select_related("channel__agent")
+    }
     scope = scopes.get(topic) or scopes.get("")
     if scope is None:
         raise NoRelease(f"{channel} has no scope yet.")
@@ -137,12 +141,12 @@ def propose_action(
     )
 
 
-def take_over(case: Case, *, actor: str) -> Case:
+def take_over(case: Case) -> Case:
     """A person answers from now on: whatever the agent is still working on will not reach the customer."""
     return _change_owner(case, Case.Owner.HUMAN)
 
 
-def hand_back(case: Case, *, actor: str) -> Case:
+def hand_back(case: Case) -> Case:
     """The agent answers the next turn again."""
     return _change_owner(case, Case.Owner.AGENT)
 
@@ -179,7 +183,11 @@ def _words(turn: Turn, decision: Decision) -> str:
     kinds = Decision.Kind
     if decision.kind == kinds.APPROVED:
         return decision.text or turn.draft
-    return decision.text if decision.kind in (kinds.EDITED, kinds.ANSWERED, kinds.REJECTED, kinds.EXPIRED_NO_RESPONSE) else ""
+    return (
+        decision.text
+        if decision.kind in (kinds.EDITED, kinds.ANSWERED, kinds.REJECTED, kinds.EXPIRED_NO_RESPONSE)
+        else ""
+    )
 
 
 def _again(turn: Turn, decision: Decision) -> Turn:

@@ -1,4 +1,6 @@
-"""How sure an answer is: features that every turn logs, and the rules that weigh them until labels teach better ones."""
+"""How sure an answer is: features that every turn logs, and the rules that weigh them until labels teach better
+ones.
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,11 @@ class Known:
     def screen_question(self, seen: Screening) -> None:
         self.inbound = seen
         self.signals = edges.signals(self.ask.message, seen.language)
-        if seen.covered and seen.language != "?" and (seen.language in self.ask.scope.languages or not self.ask.language):
+        if (
+            seen.covered
+            and seen.language != "?"
+            and (seen.language in self.ask.scope.languages or not self.ask.language)
+        ):
             self.language = seen.language
 
     def screen_passage(self, seen: Screening) -> bool:
@@ -144,10 +148,14 @@ class Known:
             returned_count=self.ask.returned,
             contact_count=self.ask.recent_contacts,
             budget_state="spent" if self.exhausted else "low" if pressure >= LOW_PRESSURE else "ok",
-            integration="timeout" if self.failure and self.failure.kind == "timeout" else "down" if self.failure else "ok",
+            integration="timeout"
+            if self.failure and self.failure.kind == "timeout"
+            else "down"
+            if self.failure
+            else "ok",
         )
 
-    async def settle(self, verdict: edges.Verdict) -> int:
+    async def settle(self) -> int:
         """Settle the attempt that answered (the failed ones are settled already); the turn's cost in nano-dollars."""
         for attempt in self.attempts:
             attempt.screenings = [("inbound", self.inbound)] + ([("outbound", self.outbound)] if self.outbound else [])

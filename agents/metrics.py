@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import Count, ExpressionWrapper, F, FloatField, Q, Sum
@@ -24,7 +25,7 @@ class Percentile(Aggregate):
     output_field = FloatField()
     template = "%(function)s(%(share)s) WITHIN GROUP (ORDER BY %(expressions)s)"
 
-    def __init__(self, expression: object, share: float, **extra: object) -> None:
+    def __init__(self, expression: object, share: float, **extra: Any) -> None:
         super().__init__(expression, share=share, **extra)
 
 
@@ -66,7 +67,7 @@ def overview(scopes: Sequence[Scope], now: datetime | None = None) -> dict[int, 
         ids = [scope.pk for scope in scopes if scope.channel.timezone == zone]
         today |= Q(scope_id__in=ids, created_at__gte=day_start(zone, now))
     took = ExpressionWrapper(Extract(F("finished_at") - F("created_at"), "epoch") * 1000.0, output_field=FloatField())
-    rows = (
+    rows: Iterable[Mapping[str, Any]] = (
         Turn.objects.real()
         .filter(today, finished_at__isnull=False)
         .values("scope_id")
@@ -80,7 +81,10 @@ def overview(scopes: Sequence[Scope], now: datetime | None = None) -> dict[int, 
     )
     found = {
         row["scope_id"]: Figures(
-            **{name: row[name] for name in OUTCOMES}, p50_ms=row["p50_ms"], p95_ms=row["p95_ms"], cost_nano=row["cost"] or 0
+            **{name: row[name] for name in OUTCOMES},
+            p50_ms=row["p50_ms"],
+            p95_ms=row["p95_ms"],
+            cost_nano=row["cost"] or 0,
         )
         for row in rows
     }

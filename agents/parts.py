@@ -1,10 +1,12 @@
-"""The contents of the five versioned parts: read into typed values, refused with a plain sentence when they do not fit."""
+"""The contents of the five versioned parts: read into typed values, refused with a plain sentence when they do not
+fit.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,7 +119,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> Model:
 
 def validate(kind: str, content: Any) -> None:
     """Raise ValueError with a plain sentence unless the content of this kind compiles."""
-    readers = {
+    readers: dict[str, Callable[[Any], object]] = {
         "prompt": lambda content: (prompt(content), openings(content)),
         "knowledge": documents,
         "models": routes,

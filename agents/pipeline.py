@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from agents import attempts, confidence, knowledge, routing, snapshot
+from agents import attempts, knowledge, routing, snapshot
 from agents.asks import Ask, Blocked, Caller, Outcome, Path, Plain, Stale
 from agents.attempts import Attempt
 from agents.known import Known
 from agents.prompting import MAX_SOURCES, compose, question_of, questions_in, retrieval_question
-from agents.providers import Completion, Delta, Failed, Request
+from agents.providers import Delta, Failed, Request
 from agents.streams import LookBack
 from budgets.ledger import Exhausted
 from escalations import edges
@@ -38,17 +38,21 @@ async def _walk(ask: Ask) -> Outcome:
     path, known = Path(), Known(ask)
     with path.step("screened") as step:
         known.screen_question(screen.inbound(ask.message, ask.live.guardrails, languages=ask.scope.languages))
-        step.say(known.inbound.action, language=known.language, us=known.inbound.us, findings=len(known.inbound.findings))
+        step.say(
+            known.inbound.action, language=known.language, us=known.inbound.us, findings=len(known.inbound.findings)
+        )
     if not known.needs_a_person_first:
         with path.step("retrieved") as step:
             known.sources = await _retrieve(ask, known)
-            step.say(f"{len(known.sources)} passages", sources=[hit.citation(n) for n, hit in enumerate(known.sources, 1)])
+            step.say(
+                f"{len(known.sources)} passages", sources=[hit.citation(n) for n, hit in enumerate(known.sources, 1)]
+            )
         await _draft(ask, known, path)
     with path.step("decided") as step:
         verdict = edges.judge(ask.live.edges, known.facts())
         step.say(verdict.action, edge=verdict.edge, rule=verdict.rule, fired=list(verdict.fired), stage=ask.scope.stage)
     with path.step("settled") as step:
-        cost_nano = await known.settle(verdict)
+        cost_nano = await known.settle()
         step.say(f"{len(known.attempts)} calls", cost_nano=cost_nano)
     return known.outcome(verdict, path, cost_nano)
 

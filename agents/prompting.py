@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agents.asks import Ask, Plain
@@ -11,8 +12,10 @@ from agents.knowledge.text import content_lemmas
 from agents.providers import Request
 from agents.providers.base import text_of
 from guardrails import screen
+from guardrails.rules import ACTIONS
 from guardrails.screen import Screening
 
+CLEAN = Screening("allow", "", (), "?", covered=True, us=0)
 MAX_SOURCES = 5
 HISTORY_TURNS = 8
 FOLLOW_UP_WORDS = 3
@@ -65,7 +68,7 @@ def questions_in(plain: Plain) -> tuple[Mapping[str, Any], Screening]:
     """
     policy, messages = plain.caller.live.guardrails, list(plain.body["messages"])
     last_answer = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
-    worst, findings, us = None, [], 0
+    seen_all: list[Screening] = []
     for n in range(last_answer + 1, len(messages)):
         message = messages[n]
         role = message.get("role")
@@ -75,12 +78,10 @@ def questions_in(plain: Plain) -> tuple[Mapping[str, Any], Screening]:
         seen = screen.inbound(text, policy) if role == "user" else screen.passage(text, policy)
         if seen.action == "redact":
             messages[n] = {**message, "content": _redacted(message.get("content"), seen.text)}
-        findings += seen.findings
-        us += seen.us
-        if worst is None or screen.SEVERITY_OF_ACTION[seen.action] > screen.SEVERITY_OF_ACTION[worst.action]:
-            worst = seen
-    worst = worst or Screening("allow", "", (), "?", True, 0)
-    return {**plain.body, "messages": messages}, Screening(worst.action, worst.text, tuple(findings), worst.language, worst.covered, us)
+        seen_all.append(seen)
+    worst = max(seen_all, key=lambda seen: ACTIONS.index(seen.action), default=CLEAN)
+    findings = tuple(found for seen in seen_all for found in seen.findings)
+    return {**plain.body, "messages": messages}, replace(worst, findings=findings, us=sum(seen.us for seen in seen_all))
 
 
 def _redacted(content: Any, text: str) -> Any:

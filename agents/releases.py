@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
@@ -141,7 +141,8 @@ def roll_back(
 
 
 def rollback_target(scope: Scope) -> Release | None:
-    """Where one click goes back to: under a canary the stable release, else the last other release that served everybody.
+    """Where one click goes back to: under a canary the stable release, else the last other release that served
+    everybody.
 
     After a rollback the target is the one before, so that a second click goes further back instead of to and fro.
     """
@@ -168,7 +169,8 @@ def acknowledgements(epoch: int) -> Acknowledgements:
     """Every process alive now and the epoch that it serves."""
     now = time.time()
     processes = []
-    for name, value in redis_sync().hgetall(snapshot.ACKS).items():  # type: ignore[union-attr]
+    known = cast("dict[bytes, bytes]", redis_sync().hgetall(snapshot.ACKS))
+    for name, value in known.items():
         served, _, seen = value.decode().partition(":")
         if now - float(seen) < snapshot.ALIVE_S:
             processes.append(Process(name.decode(), int(served), now - float(seen)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agents.parts import Model, Routes
 
-COMPARE = {
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "eq": lambda seen, wanted: seen == wanted,
     "in": lambda seen, wanted: seen in wanted,
     "gte": lambda seen, wanted: seen >= wanted,

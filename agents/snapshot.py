@@ -120,12 +120,12 @@ _kind = "process"
 
 def bump() -> int:
     """Tell every process that the configuration changed; call it when the change has committed."""
-    return int(redis_sync().incr(EPOCH))  # type: ignore[arg-type]
+    return int(redis_sync().incr(EPOCH))
 
 
 def epoch() -> int:
     """The present epoch (blocking)."""
-    return int(redis_sync().get(EPOCH) or 0)  # type: ignore[arg-type]
+    return int(redis_sync().get(EPOCH) or 0)
 
 
 async def current(at_least: int = 0) -> Snapshot:

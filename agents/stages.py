@@ -116,7 +116,7 @@ def _move(scope: Scope, to: str, actor: str, reason: str, evidence: dict[str, An
 # --- criteria ------------------------------------------------------------------------------------------------------
 
 
-def _pilot(scope: Scope, since: datetime, now: datetime) -> list[Criterion]:
+def _pilot(scope: Scope, since: datetime, _now: datetime) -> list[Criterion]:
     reviewed = _decisions(scope, since)
     critical = [decision for decision in reviewed if decision.reason_code in CRITICAL]
     return [
@@ -139,7 +139,9 @@ def _shadow(scope: Scope, since: datetime, now: datetime) -> list[Criterion]:
     matches = sum(_same_decision(turn, decision) for turn, decision in pairs)
     missed = sum(_missed_escalation(turn, decision) for turn, decision in pairs)
     days = (now - min((turn.created_at for turn, _ in pairs), default=now)).days
-    incidents = Finding.objects.filter(scope=scope.name, at__gte=since, stage="outbound", action__in=["block", "escalate"]).count()
+    incidents = Finding.objects.filter(
+        scope=scope.name, at__gte=since, stage="outbound", action__in=["block", "escalate"]
+    ).count()
     return [
         _at_least("blind_turns", "200 turns that a person decided blind", len(pairs), 200, "blind decisions"),
         _at_least("days", "Over at least 14 days", days, 14, "days"),
@@ -156,7 +158,7 @@ def _shadow(scope: Scope, since: datetime, now: datetime) -> list[Criterion]:
     ]
 
 
-def _narrow(scope: Scope, since: datetime, now: datetime) -> list[Criterion]:
+def _narrow(scope: Scope, since: datetime, _now: datetime) -> list[Criterion]:
     turns = Turn.objects.real().filter(scope=scope, created_at__gte=since).exclude(outcome=Turn.Outcome.PENDING)
     span = turns.aggregate(first=Min("created_at"), last=Max("created_at"))
     cases = turns.values("case_id").distinct().count()
@@ -181,7 +183,9 @@ def _decisions(scope: Scope, since: datetime) -> list[Decision]:
 
 def _blind_turns(scope: Scope, since: datetime) -> list[Turn]:
     return list(
-        Turn.objects.real().filter(scope=scope, outcome=Turn.Outcome.WITHHELD, created_at__gte=since).order_by("-created_at")[:5_000]
+        Turn.objects.real()
+        .filter(scope=scope, outcome=Turn.Outcome.WITHHELD, created_at__gte=since)
+        .order_by("-created_at")[:5_000]
     )
 
 
@@ -223,11 +227,20 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def lower_bound(name: str, sentence: str, hits: int, n: int, need: float) -> Criterion:
-    """PASS when the interval lies above `need`, FAIL when it lies below, else HOLD with about how many more it takes."""
+    """PASS when the interval lies above `need`, FAIL when it lies below, else HOLD with about how many more it
+    takes.
+    """
     low, high = wilson(hits, n)
     verdict: Verdict = "PASS" if low >= need else "FAIL" if high < need else "HOLD"
     evidence = f"{hits} of {n} agree, lower bound {low:.1%}" if n else "no evidence yet"
-    return Criterion(name, sentence, evidence, f"lower bound ≥ {need:.0%}", verdict, _more(hits, n, need, above=True) if verdict == "HOLD" else "")
+    return Criterion(
+        name,
+        sentence,
+        evidence,
+        f"lower bound ≥ {need:.0%}",
+        verdict,
+        _more(hits, n, need, above=True) if verdict == "HOLD" else "",
+    )
 
 
 def upper_bound(name: str, sentence: str, hits: int, n: int, allowed: float) -> Criterion:
@@ -235,7 +248,14 @@ def upper_bound(name: str, sentence: str, hits: int, n: int, allowed: float) -> 
     low, high = wilson(hits, n)
     verdict: Verdict = "PASS" if high <= allowed else "FAIL" if low > allowed else "HOLD"
     evidence = f"{hits} of {n}, upper bound {high:.1%}" if n else "no evidence yet"
-    return Criterion(name, sentence, evidence, f"upper bound ≤ {allowed:.0%}", verdict, _more(hits, n, allowed, above=False) if verdict == "HOLD" else "")
+    return Criterion(
+        name,
+        sentence,
+        evidence,
+        f"upper bound ≤ {allowed:.0%}",
+        verdict,
+        _more(hits, n, allowed, above=False) if verdict == "HOLD" else "",
+    )
 
 
 def _more(hits: int, n: int, bound: float, *, above: bool) -> str:

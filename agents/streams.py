@@ -17,7 +17,8 @@ STRIDE = 120
 class LookBack:
     """Holds the last `LOOK_BACK` characters back and screens the text again after every `STRIDE` new ones.
 
-    Redactions happen inside the held part, so they never reach back into what has left. Pieces without text (roles, tool calls,
+    Redactions happen inside the held part, so they never reach back into what has left. Pieces without text
+    (roles, tool calls,
     usage) pass as they came, in order.
     """
 

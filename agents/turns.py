@@ -162,7 +162,8 @@ def let_go(claimed: Claimed) -> None:
 def finish(claimed: Claimed, outcome: Outcome) -> bool:
     """Write the outcome, its findings and its escalation; False when another worker was first.
 
-    A person who took the case over meanwhile keeps it: what the agent made of the turn is then theirs to use (invariant 6).
+    A person who took the case over meanwhile keeps it: what the agent made of the turn is then theirs to use
+    (invariant 6).
     """
     turn = Turn.objects.select_for_update().get(pk=claimed.turn.pk)
     if turn.outcome != Turn.Outcome.PENDING or turn.runs != claimed.run:

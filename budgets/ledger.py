@@ -87,7 +87,7 @@ class Balance:
     overshoot_nano: int = 0
 
 
-class Exhausted(Exception):  # noqa: N818
+class Exhausted(Exception):
     """A budget has no room for the hold; nothing was held anywhere."""
 
     def __init__(self, limit: Limit, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
@@ -100,11 +100,11 @@ class Exhausted(Exception):  # noqa: N818
         self.resets_at = resets_at
 
 
-class Unavailable(Exception):  # noqa: N818
+class Unavailable(Exception):
     """Redis cannot be reached, so no money can be held: nothing may be sent."""
 
 
-class AlreadySettled(Exception):  # noqa: N818
+class AlreadySettled(Exception):
     """This attempt of this call is over; a new attempt needs a new number."""
 
 

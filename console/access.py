@@ -26,7 +26,7 @@ Row = TypeVar("Row", bound=Model)
 ROLES = ("viewer", "operations", "administrator")
 
 
-class Unclear(Exception):  # noqa: N818
+class Unclear(Exception):
     """What a request names fits more than one thing; the message says what to add."""
 
 

@@ -8,7 +8,7 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
@@ -24,7 +24,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif scope["type"] == "http" and scope["path"].startswith("/v1/"):
         await gateway(scope, receive, send)
     else:
-        await django_application(dict(scope), receive, send)  # type: ignore[arg-type]
+        await django_application(dict(scope), receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

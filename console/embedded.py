@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-class CannotStart(Exception):  # noqa: N818
+class CannotStart(Exception):
     """It cannot start. The message is one line for the person who typed the command."""
 
 

@@ -1,4 +1,7 @@
-"""Settings of one installation. Everything that differs between machines comes from the environment (see docs/settings.md)."""
+"""Settings of one installation.
+
+Everything that differs between machines comes from the environment (see docs/settings.md).
+"""
 
 import os
 import secrets
@@ -24,7 +27,7 @@ def _secret_key() -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(50))
         except FileExistsError:  # another process was faster
             pass
@@ -150,7 +153,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if os.environ.get("PILOTHOUSE_BEHIND_PROXY") == "1" else None
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if os.environ.get("PILOTHOUSE_BEHIND_PROXY") == "1" else None
+)
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {

@@ -16,7 +16,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 NANO_PER_USD = 1_000_000_000
 
 
-class Malformed(ValueError):  # noqa: N818
+class Malformed(ValueError):
     """A demo file is not what it should be; the message names the file."""
 
 

@@ -70,12 +70,19 @@ def _releases(agent: Agent, described: content.Agent, author: str) -> tuple[Rele
     }
     made = []
     for prompt, articles in zip(described.prompts, (content.articles(), content.careless_articles()), strict=True):
-        text = {"text": prompt.system, "opening": {language: words for language, words in prompt.opening.items() if words}}
+        text = {
+            "text": prompt.system,
+            "opening": {language: words for language, words in prompt.opening.items() if words},
+        }
         hashes = knowledge.add_documents(_source(article) for article in articles)
         own = {
             "prompt": releases.add_version(agent, "prompt", text, author=author, note=prompt.note),
             "knowledge": releases.add_version(
-                agent, "knowledge", knowledge.version_content(hashes), author=author, note=f"The help centre, with prompt {prompt.number}."
+                agent,
+                "knowledge",
+                knowledge.version_content(hashes),
+                author=author,
+                note=f"The help centre, with prompt {prompt.number}.",
             ),
         }
         made.append(releases.publish(agent, {**own, **shared}, author=author, note=prompt.note))

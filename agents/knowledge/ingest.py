@@ -89,7 +89,8 @@ def tsvector(title: str, heading: str, text: str, language: str) -> str:
 def _insert(passage: Passage, lemmas: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO agents_passage (document_id, ordinal, heading, text, lemmas, ngrams) VALUES (%s, %s, %s, %s, %s::tsvector, %s::vector)",
+            "INSERT INTO agents_passage (document_id, ordinal, heading, text, lemmas, ngrams) "
+            "VALUES (%s, %s, %s, %s, %s::tsvector, %s::vector)",
             [passage.document_id, passage.ordinal, passage.heading, passage.text, lemmas, str(list(passage.ngrams))],
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
+from typing import Any
 
 from django.db import connection
 
@@ -47,8 +48,13 @@ class Hit:
         }
 
 
-async def search(knowledge_id: int, question: str, languages: Sequence[str], topic: str = "", limit: int = 5) -> list[Hit]:
-    """The best passages of a knowledge version, best first. `languages`: the customer's first, then the agent's others."""
+async def search(
+    knowledge_id: int, question: str, languages: Sequence[str], topic: str = "", limit: int = 5
+) -> list[Hit]:
+    """The best passages of a knowledge version, best first.
+
+    `languages`: the customer's first, then the agent's others.
+    """
     return await in_database(find, knowledge_id, question, tuple(languages), topic, limit)
 
 
@@ -79,8 +85,10 @@ def _query_words(question: str, languages: tuple[str, ...]) -> dict[str, frozens
     return words
 
 
-def _candidates(knowledge_id: int, question: str, words: Sequence[str]) -> list[tuple]:  # type: ignore[type-arg]
-    """Rows found by words, and rows found by n-grams: (id, sha, title, url, heading, text, language, topic, updated, lemmas, similarity)."""
+def _candidates(knowledge_id: int, question: str, words: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Rows found by words, and rows found by n-grams: (id, sha, title, url, heading, text, language, topic,
+    updated, lemmas, similarity).
+    """
     vector = str(ngram_vector(question).tolist())
     query = " | ".join(f"'{word}'" for word in words)
     with connection.cursor() as cursor:
@@ -102,11 +110,12 @@ def _candidates(knowledge_id: int, question: str, words: Sequence[str]) -> list[
             """,
             {"version": knowledge_id, "query": query, "vector": vector, "limit": CANDIDATES},
         )
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def _scored(
-    row: tuple,  # type: ignore[type-arg]
+    row: tuple[Any, ...],
     words: dict[str, frozenset[str]],
     weights: dict[str, float],
     language: str,
@@ -144,7 +153,8 @@ def _rarity(knowledge_id: int) -> Rarity:
         cursor.execute(
             """
             SELECT lemma, count(*) FROM agents_passage p, unnest(tsvector_to_array(p.lemmas)) AS lemma
-            WHERE p.document_id IN (SELECT jsonb_array_elements_text(content -> 'documents') FROM agents_version WHERE id = %s)
+            WHERE p.document_id IN (
+                SELECT jsonb_array_elements_text(content -> 'documents') FROM agents_version WHERE id = %s)
             GROUP BY lemma
             """,
             [knowledge_id],

@@ -68,7 +68,9 @@ class Channel(models.Model):
         ordering = ["agent_id", "slug"]
         constraints = [
             models.UniqueConstraint(fields=["agent", "slug"], name="agents_channel_once_per_agent"),
-            models.CheckConstraint(name="agents_channel_kind_known", condition=models.Q(kind__in=["chat", "email", "voice", "internal"])),
+            models.CheckConstraint(
+                name="agents_channel_kind_known", condition=models.Q(kind__in=["chat", "email", "voice", "internal"])
+            ),
         ]
 
     def __str__(self) -> str:
@@ -145,7 +147,9 @@ class StageChange(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.CheckConstraint(name="agents_stagechange_moves", condition=~models.Q(from_stage=models.F("to_stage"))),
+            models.CheckConstraint(
+                name="agents_stagechange_moves", condition=~models.Q(from_stage=models.F("to_stage"))
+            ),
             # Invariant 8: a machine may lower a stage; only a named person raises it.
             models.CheckConstraint(
                 name="agents_stagechange_only_a_person_promotes",

@@ -36,11 +36,14 @@ class Call(models.Model):
         ordering = ["-at", "-id"]
         constraints = [
             models.UniqueConstraint(fields=["call_id", "attempt"], name="agents_call_once_per_attempt"),
-            models.CheckConstraint(name="agents_call_price_known", condition=models.Q(price__in=["exact", "estimated", "unknown"])),
+            models.CheckConstraint(
+                name="agents_call_price_known", condition=models.Q(price__in=["exact", "estimated", "unknown"])
+            ),
             # Invariant 3: what has no price says so.
             models.CheckConstraint(
                 name="agents_call_unknown_is_not_zero",
-                condition=models.Q(price="unknown", cost_nano=None) | (~models.Q(price="unknown") & models.Q(cost_nano__isnull=False)),
+                condition=models.Q(price="unknown", cost_nano=None)
+                | (~models.Q(price="unknown") & models.Q(cost_nano__isnull=False)),
             ),
         ]
         indexes = [

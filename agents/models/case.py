@@ -115,7 +115,8 @@ class Turn(models.Model):
             ),
             models.CheckConstraint(
                 name="agents_turn_terminal_has_end",
-                condition=models.Q(outcome="pending", finished_at=None) | (~models.Q(outcome="pending") & models.Q(finished_at__isnull=False)),
+                condition=models.Q(outcome="pending", finished_at=None)
+                | (~models.Q(outcome="pending") & models.Q(finished_at__isnull=False)),
             ),
             models.CheckConstraint(
                 name="agents_turn_escalated_has_escalation",

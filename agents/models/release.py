@@ -1,4 +1,6 @@
-"""What answers: immutable versions of the five parts, releases that name one of each, and the deployments of releases."""
+"""What answers: immutable versions of the five parts, releases that name one of each, and the deployments of
+releases.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class Release(db.Model):
     guardrails = db.ForeignKey(Version, on_delete=db.PROTECT, related_name="+")
     edges = db.ForeignKey(Version, on_delete=db.PROTECT, related_name="+")
     sha256 = db.CharField(max_length=64)
-    canary = db.CharField(max_length=32, help_text="128 random bits hidden in the prompt: seen in an answer, the prompt leaks.")
+    canary = db.CharField(
+        max_length=32, help_text="128 random bits hidden in the prompt: seen in an answer, the prompt leaks."
+    )
     author = db.CharField(max_length=160)
     note = db.TextField(blank=True)
     created_at = db.DateTimeField(default=timezone.now, db_default=Now())
@@ -112,7 +116,9 @@ class Deployment(db.Model):
             # Invariant 8: a machine goes back by itself; only a person goes forward.
             db.CheckConstraint(
                 name="agents_deployment_only_a_person_promotes",
-                condition=db.Q(kind="automatic_rollback") | db.Q(actor__startswith="user:") | db.Q(actor__startswith="key:"),
+                condition=db.Q(kind="automatic_rollback")
+                | db.Q(actor__startswith="user:")
+                | db.Q(actor__startswith="key:"),
             ),
         ]
 

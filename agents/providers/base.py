@@ -21,7 +21,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A chat completion as the OpenAI wire format has it (`body`, without model and stream), and the sources behind it."""
+    """A chat completion as the OpenAI wire format has it (`body`, without model and stream), and the sources
+    behind it.
+    """
 
     body: Mapping[str, Any]
     sources: Sequence[Hit] = ()
@@ -42,7 +44,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One piece of a streamed answer; `raw` is the provider's chunk. The last one carries the usage where it is told."""
+    """One piece of a streamed answer; `raw` is the provider's chunk.
+
+    The last one carries the usage where it is told.
+    """
 
     raw: Mapping[str, Any]
     text: str = ""
@@ -53,7 +58,9 @@ class Delta:
 class Failed(Exception):
     """A model did not answer. `kind`: connect, timeout, rate_limit, server, client, garbage or cut."""
 
-    def __init__(self, kind: str, message: str, *, status: int = 0, retry_after: float = 0.0, sent: bool = True) -> None:
+    def __init__(
+        self, kind: str, message: str, *, status: int = 0, retry_after: float = 0.0, sent: bool = True
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
@@ -67,7 +74,9 @@ class Failed(Exception):
 
 
 def estimate_tokens(text: str) -> int:
-    """About the tokens of a text, never fewer than one: bytes by 3.6, which is generous for English and fair for Polish."""
+    """About the tokens of a text, never fewer than one: bytes by 3.6, which is generous for English and fair for
+    Polish.
+    """
     return max(1, round(len(text.encode("utf-8", "surrogatepass")) / 3.6))
 
 
@@ -76,5 +85,7 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping) and part.get("type") == "text")
+        return "\n".join(
+            str(part.get("text", "")) for part in content if isinstance(part, Mapping) and part.get("type") == "text"
+        )
     return ""

@@ -23,7 +23,9 @@ class GuardedResolver(AbstractResolver):
     def __init__(self) -> None:
         self._inner = aiohttp.ThreadedResolver()
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
         if host not in settings.PROVIDER_ALLOWED_HOSTS:
             found = [result for result in found if ipaddress.ip_address(result["host"]).is_global]
@@ -45,7 +47,9 @@ def check_literal(url: str) -> None:
     except ValueError:
         return
     if not address.is_global:
-        raise Failed("client", f"{host} is a private address; list it in PILOTHOUSE_PROVIDER_ALLOWED_HOSTS.", sent=False)
+        raise Failed(
+            "client", f"{host} is a private address; list it in PILOTHOUSE_PROVIDER_ALLOWED_HOSTS.", sent=False
+        )
 
 
 def session() -> aiohttp.ClientSession:
@@ -53,7 +57,9 @@ def session() -> aiohttp.ClientSession:
     loop = asyncio.get_running_loop()
     found = _sessions.get(loop)
     if found is None or found.closed:
-        connector = aiohttp.TCPConnector(limit=1_000, limit_per_host=500, resolver=GuardedResolver(), keepalive_timeout=30)
+        connector = aiohttp.TCPConnector(
+            limit=1_000, limit_per_host=500, resolver=GuardedResolver(), keepalive_timeout=30
+        )
         found = aiohttp.ClientSession(connector=connector, auto_decompress=True, cookie_jar=aiohttp.DummyCookieJar())
         _sessions[loop] = found
     return found

@@ -80,7 +80,9 @@ def _quotes(question: str, language: str, sources: Sequence[Hit]) -> list[Quote]
         for number, place, source, sentence in candidates
     ]
     best = sorted(quotes, key=lambda quote: -quote.score)[:MAX_SENTENCES]
-    kept = [quote for quote in best if quote.score >= 0.5 * best[0].score and quote.source == best[0].source] or best[:1]
+    kept = [quote for quote in best if quote.score >= 0.5 * best[0].score and quote.source == best[0].source] or best[
+        :1
+    ]
     return sorted(kept, key=lambda quote: (quote.source, quote.place))
 
 

@@ -83,7 +83,9 @@ def _check(response: aiohttp.ClientResponse, raw: bytes) -> None:
     status = response.status
     kinds = {429: "rate_limit", 408: "timeout"}
     kind = kinds.get(status) or ("server" if status >= 500 else "client" if status in (400, 413, 422) else "server")
-    raise Failed(kind, _message(raw) or f"The provider answered {status}.", status=status, retry_after=_retry_after(response))
+    raise Failed(
+        kind, _message(raw) or f"The provider answered {status}.", status=status, retry_after=_retry_after(response)
+    )
 
 
 def _message(raw: bytes) -> str:
@@ -145,7 +147,9 @@ def usage_of(told: Any) -> Usage | None:
         return None
     try:
         details = told.get("prompt_tokens_details") or {}
-        usage = Usage(int(told["prompt_tokens"]), int(told.get("completion_tokens", 0)), int(details.get("cached_tokens") or 0))
+        usage = Usage(
+            int(told["prompt_tokens"]), int(told.get("completion_tokens", 0)), int(details.get("cached_tokens") or 0)
+        )
     except (KeyError, TypeError, ValueError):
         return None
     return usage if min(usage.input_tokens, usage.output_tokens, usage.cached_tokens) >= 0 else None
@@ -160,7 +164,9 @@ def _failure(error: Exception) -> Failed:
     if isinstance(error, Failed):
         return error
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Failed("connect", f"The provider cannot be reached: {error.os_error.strerror or error.os_error}", sent=False)
+        return Failed(
+            "connect", f"The provider cannot be reached: {error.os_error.strerror or error.os_error}", sent=False
+        )
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Failed("connect", "The provider did not accept the connection in time.", sent=False)
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):

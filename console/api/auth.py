@@ -63,7 +63,7 @@ class HasKey(BasePermission):
 
 
 def key_of(request: Request) -> ApiKey:
-    assert isinstance(request.auth, ApiKey)  # noqa: S101  HasKey has seen to it
+    assert isinstance(request.auth, ApiKey)
     return request.auth
 
 

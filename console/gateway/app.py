@@ -19,11 +19,25 @@ from agents.routing import UnknownModel
 from budgets.ledger import Exhausted, Unavailable
 from console.gateway import managed
 from console.gateway.keys import Bearer, KeyRing
-from console.gateway.wire import Receive, Refusal, Scope, Send, end_events, headers_of, read_json, send_event, send_json, start
+from console.gateway.wire import (
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    end_events,
+    headers_of,
+    read_json,
+    send_event,
+    send_json,
+    start,
+)
 
 log = logging.getLogger(__name__)
 RETRY_AFTER = {"retry-after": "2"}
-UNAVAILABLE = Refusal(503, "service_degraded", "The service is degraded. Try again shortly.", kind="server_error", headers=RETRY_AFTER)
+UNAVAILABLE = Refusal(
+    503, "service_degraded", "The service is degraded. Try again shortly.", kind="server_error", headers=RETRY_AFTER
+)
+INTERNAL = Refusal(500, "internal_error", "Something went wrong here; it was written down.", kind="server_error")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 keys = KeyRing()
 
@@ -37,11 +51,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     except (ConnectionResetError, asyncio.CancelledError):
         raise
     except Exception as error:
-        refusal = refusal_for(error)
-        if refusal is None:
+        foreseen = refusal_for(error)
+        if foreseen is None:
             log.exception("gateway error")
-            refusal = Refusal(500, "internal_error", "Something went wrong here; the call was written down.", kind="server_error")
-        await send_json(send, refusal.status, refusal.body, refusal.headers)
+        answer = foreseen or INTERNAL
+        await send_json(send, answer.status, answer.body, answer.headers)
 
 
 async def _route(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +81,9 @@ async def _authenticate(headers: dict[str, str], now: snapshot.Snapshot) -> Bear
     scheme, _, secret = headers.get("authorization", "").partition(" ")
     bearer = await keys.find(secret.strip(), now) if scheme.lower() == "bearer" and secret else None
     if bearer is None:
-        raise Refusal(401, "invalid_api_key", "The API key is missing, unknown, expired or revoked.", kind="authentication_error")
+        raise Refusal(
+            401, "invalid_api_key", "The API key is missing, unknown, expired or revoked.", kind="authentication_error"
+        )
     return bearer
 
 
@@ -83,7 +99,10 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise Refusal(400, "invalid_request", "Every message is an object with a role.")
-        if not isinstance(message.get("content"), (str, list, type(None))):
+        content = message.get("content")
+        if not isinstance(content, (str, list, type(None))) or not all(
+            isinstance(part, dict) for part in content or () if not isinstance(content, str)
+        ):
             raise Refusal(400, "invalid_request", "A message's content is a string or a list of parts.")
     for name, most in (("max_tokens", 1_000_000), ("max_completion_tokens", 1_000_000), ("n", 16)):
         value = body.get(name)
@@ -98,7 +117,9 @@ def _caller(bearer: Bearer, now: snapshot.Snapshot, headers: dict[str, str]) -> 
     case_ref = headers.get("x-pilothouse-case", "")[:200]
     live = scope.live_for(case_ref) if scope else None
     if scope is None or live is None:
-        raise Refusal(404, "channel_not_found", "Name a channel that has a live release: x-pilothouse-channel: agent/channel.")
+        raise Refusal(
+            404, "channel_not_found", "Name a channel that has a live release: x-pilothouse-channel: agent/channel."
+        )
     if scope.paused:
         raise Refusal(503, "service_degraded", f"{scope.agent} is paused.", kind="server_error", headers=RETRY_AFTER)
     return Caller(
@@ -128,7 +149,9 @@ def channel_of(bearer: Bearer, now: snapshot.Snapshot, headers: dict[str, str], 
 async def _plain(
     body: dict[str, Any], bearer: Bearer, now: snapshot.Snapshot, headers: dict[str, str], receive: Receive, send: Send
 ) -> None:
-    plain = Plain(_caller(bearer, now, headers), {k: v for k, v in body.items() if k not in ("model", "stream")}, body["model"])
+    plain = Plain(
+        _caller(bearer, now, headers), {k: v for k, v in body.items() if k not in ("model", "stream")}, body["model"]
+    )
     if not body.get("stream"):
         attempt = await pipeline.forward(plain)
         await send_json(send, 200, attempt.wire_answer(), told(attempt))
@@ -174,7 +197,11 @@ async def _models(name: str, bearer: Bearer, now: snapshot.Snapshot, send: Send)
     """What the key may name as `model`: its agents, `auto`, and the concrete models of their live releases."""
     entries: dict[str, dict[str, Any]] = {}
     for scope in now.scopes.values():
-        if scope.stable is None or (bearer.agent and scope.agent != bearer.agent) or (bearer.channel and scope.channel != bearer.channel):
+        if (
+            scope.stable is None
+            or (bearer.agent and scope.agent != bearer.agent)
+            or (bearer.channel and scope.channel != bearer.channel)
+        ):
             continue
         for model in (f"agent:{scope.agent}", "auto", *scope.stable.routes.models):
             entries[model] = {"id": model, "object": "model", "created": int(now.loaded_at), "owned_by": scope.agent}
@@ -210,7 +237,9 @@ def refusal_for(error: BaseException) -> Refusal | None:
         case Exhausted():
             seconds = max(1, int(error.resets_at.timestamp() - time.time()))
             message = f"The budget is spent. It resets at {snapshot.reset_time(error.resets_at)}."
-            return Refusal(429, "insufficient_quota", message, kind="insufficient_quota", headers={"retry-after": str(seconds)})
+            return Refusal(
+                429, "insufficient_quota", message, kind="insufficient_quota", headers={"retry-after": str(seconds)}
+            )
         case Blocked():
             return Refusal(400, "content_filter", str(error), headers={"x-pilothouse-outcome": "refused"})
         case UnknownModel():
@@ -219,7 +248,13 @@ def refusal_for(error: BaseException) -> Refusal | None:
             return Refusal(error.status or 400, "provider_refused", str(error))
         case Failed():
             wait = str(max(1, round(error.retry_after or 2)))
-            return Refusal(503, "service_degraded", "No model could answer. Try again shortly.", kind="server_error", headers={"retry-after": wait})
+            return Refusal(
+                503,
+                "service_degraded",
+                "No model could answer. Try again shortly.",
+                kind="server_error",
+                headers={"retry-after": wait},
+            )
         case Unavailable() | RedisError() | DatabaseError():
             return UNAVAILABLE
     return None

@@ -48,7 +48,9 @@ class KeyRing:
 
 
 def load() -> dict[str, Bearer]:
-    rows = ApiKey.objects.filter(revoked_at=None, scopes__contains=["gateway"]).select_related("agent", "channel__agent")
+    rows = ApiKey.objects.filter(revoked_at=None, scopes__contains=["gateway"]).select_related(
+        "agent", "channel__agent"
+    )
     return {
         row.sha256: Bearer(
             prefix=row.prefix,

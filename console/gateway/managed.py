@@ -1,4 +1,7 @@
-"""`agent:<slug>`: a managed turn behind the OpenAI wire format. It has its case, its trace and its escalation like any other."""
+"""`agent:<slug>`: a managed turn behind the OpenAI wire format.
+
+It has its case, its trace and its escalation like any other.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ async def answer(body: dict[str, Any], bearer: Bearer, now: Snapshot, headers: d
     agent = body["model"].removeprefix("agent:")
     channel = app.channel_of(bearer, now, headers, agent)
     if channel not in now.scopes or agent not in now.agents:
-        raise Refusal(404, "model_not_found", f"The agent {agent[:60]!r} does not exist here, or this key may not use it.")
+        raise Refusal(
+            404, "model_not_found", f"The agent {agent[:60]!r} does not exist here, or this key may not use it."
+        )
     turn = await in_database(_open, body, bearer, now, channel, headers)
     await turns.run(turn.pk)
     turn = await in_database(_ended, turn.pk)
@@ -44,8 +49,15 @@ async def answer(body: dict[str, Any], bearer: Bearer, now: Snapshot, headers: d
 
 
 def _open(body: dict[str, Any], bearer: Bearer, now: Snapshot, channel: str, headers: dict[str, str]) -> Turn:
-    """The turn of the last user message. Without a case header it opens a case of its own, with what came before in it."""
-    said = [(message["role"], text_of(message.get("content"))) for message in body["messages"] if message["role"] in ("user", "assistant")]
+    """The turn of the last user message.
+
+    Without a case header it opens a case of its own, with what came before in it.
+    """
+    said = [
+        (message["role"], text_of(message.get("content")))
+        for message in body["messages"]
+        if message["role"] in ("user", "assistant")
+    ]
     if not said or said[-1][0] != "user":
         raise Refusal(400, "invalid_request", "The last message is the customer's: role user.")
     ref = headers.get("x-pilothouse-case", "")[:200]

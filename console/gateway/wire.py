@@ -17,7 +17,13 @@ class Refusal(Exception):
     """An answer that is an error, in OpenAI's shape."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, kind: str = "invalid_request_error", headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.kind = status, code, message, kind

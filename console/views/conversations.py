@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agents import cases as verbs
 from agents.models import Call, Case, Scope, Turn
-from console import access
+from console import access, audit
 from console.htmx import page
 from console.views.paging import chosen, newest, text
 from console.views.paths import steps
@@ -117,13 +117,16 @@ def owner(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Take the case over, or hand it back to the agent."""
     row = access.require_case(access.person(request), pk, "operations")
     if text(request.POST, "owner") == Case.Owner.HUMAN:
-        verbs.take_over(row, actor=access.actor(request))
-        messages.success(
-            request, _("You have taken the case over. What the agent is still working on will not reach the customer.")
+        verbs.take_over(row)
+        done, said = (
+            "case.taken_over",
+            _("You have taken the case over. The agent's words will not reach the customer."),
         )
     else:
-        verbs.hand_back(row, actor=access.actor(request))
-        messages.success(request, _("The agent answers the next message again."))
+        verbs.hand_back(row)
+        done, said = "case.handed_back", _("The agent answers the next message again.")
+    audit.record(access.actor(request), done, agent=row.channel.agent.slug, object=str(row.pk), detail={"ref": row.ref})
+    messages.success(request, said)
     return redirect("case", pk)
 
 

@@ -128,7 +128,7 @@ def test_a_hold_does_not_pay_for_a_tier_that_its_input_cannot_reach() -> None:
     output=TOKENS,
     unused=TOKENS,
 )
-def test_no_call_costs_more_than_its_bound(  # noqa: PLR0917
+def test_no_call_costs_more_than_its_bound(
     price: Price, tokens: int, spare: int, cached: int, output: int, unused: int
 ) -> None:
     assert cost(price, tokens, cached, output) <= upper_bound(price, tokens + spare, output + unused)

@@ -73,7 +73,7 @@ def test_answering_needs_no_draft(put: Put, settle: Settle) -> None:
         ({"action": REFUND}, "edited", {"arguments": {"amount": 40.0, "order": "A-1"}}, "differ from the proposed"),
     ],
 )
-def test_says_what_a_decision_lacks_and_changes_nothing(  # noqa: PLR0917
+def test_says_what_a_decision_lacks_and_changes_nothing(
     put: Put, settle: Settle, fields: dict[str, Any], kind: str, words: dict[str, Any], sentence: str
 ) -> None:
     row = put(**fields)

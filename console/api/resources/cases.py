@@ -56,7 +56,7 @@ class Owner(Resource):
     def post(self, request: Request, ref: str) -> Response:
         """Change who answers. Once a person does, nothing that the agent still works on reaches the customer."""
         case, actor = case_named(request, ref), actor_of(request)
-        type(self).verb(case, actor=actor)
+        type(self).verb(case)
         audit.record(actor, self.action, agent=case.channel.agent.slug, object=str(case.pk), detail={"ref": case.ref})
         return Response(whole(case))
 

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--anchor", default="", help="the head that an earlier run printed, kept somewhere else")
 
-    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
+    def handle(self, *args: Any, **options: Any) -> None:
         proof = audit.verify(options["anchor"])
         if proof.broken is None:
             self.stdout.write(f"{proof.entries:,} entries, unbroken. Head {proof.head}")

@@ -28,7 +28,7 @@ LONGEST_PAUSE_S = 30
 CITED = re.compile(r"\[(\d{1,2})\]")
 
 
-class Misdirected(Exception):  # noqa: N818
+class Misdirected(Exception):
     """The API refuses every turn of this run: wrong address, key, agent or channel."""
 
 
@@ -185,7 +185,7 @@ class Command(BaseCommand):
         parser.add_argument("--wrong", action="store_true", help="list the turns with a wrong outcome or source")
         parser.add_argument("--json", action="store_true", help="figures for machines")
 
-    def handle(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
+    def handle(self, *args: Any, **options: Any) -> None:
         target = _target(options)
         profiles = content.PROFILES if options["profile"] == "all" else (options["profile"],)
         try:
