@@ -69,6 +69,11 @@ class Ask:
     def live(self) -> Live:
         return self.caller.live
 
+    @property
+    def customer_words(self) -> list[str]:
+        """What the customer said themselves: repeating it to them leaks nothing."""
+        return [self.message, *(text for who, text in self.history if who == "customer")]
+
     def on(self, caller: Caller) -> Ask:
         return replace(self, caller=caller)
 

@@ -76,7 +76,8 @@ class Attempt:
 
     def _entry(self, status: str, error: str, usage: Usage) -> dict[str, str]:
         now = time.perf_counter()
-        exact = usage.counted and self.model.price.certainty == "exact"
+        certainty = self.model.price.certainty
+        price = "estimated" if certainty == "exact" and not usage.counted else certainty
         return {
             **entry_of(self.caller, self.hold.call_id, self.hold.attempt, self.at),
             "provider": self.model.dialect,
@@ -92,8 +93,9 @@ class Attempt:
             "output_tokens": str(usage.output_tokens),
             "latency_ms": f"{(now - self.started) * 1000:.2f}",
             "ttft_ms": f"{(self.first_token - self.started) * 1000:.2f}" if self.first_token else "",
-            "cost_nano": str(self.cost_nano),
-            "price": "exact" if exact else "estimated",
+            # The budgets were charged at the ceiling; that is a bound, not what the call cost.
+            "cost_nano": "" if price == "unknown" else str(self.cost_nano),
+            "price": price,
         }
 
 

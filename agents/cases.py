@@ -122,7 +122,7 @@ def propose_action(
         raise Invalid(f"case is a reference of 1 to {MAX_REF} characters.")
     scope = scope_of(channel, "")
     case, _ = Case.objects.get_or_create(channel=channel, ref=ref)
-    return review.add(
+    proposed = review.add(
         kind="action",
         agent=channel.agent.slug,
         scope=scope.name,
@@ -137,8 +137,14 @@ def propose_action(
         action=dict(action),
         deadline=deadline,
         on_timeout=on_timeout,
-        evidence={"proposed_by": actor},
+        evidence={"proposed_by": actor, "stage": scope.stage},
     )
+    if scope.stage in (Scope.Stage.PILOT, Scope.Stage.SHADOW):  # invariant 7: an intent is written down, nothing acts
+        review.withdraw_one(
+            proposed.pk, actor=f"system:{scope.stage}", note="Recorded as an intent; nothing acts here."
+        )
+        proposed.refresh_from_db()
+    return proposed
 
 
 def take_over(case: Case) -> Case:
@@ -167,13 +173,15 @@ def deliver(decision: Decision) -> Turn | None:
     """Carry a person's decision into the turn that waited for it; running it again changes nothing."""
     turn = Turn.objects.select_for_update().filter(escalation_id=decision.escalation_id).first()
     if turn is None:
+        transaction.on_commit(partial(redis_sync().publish, f"ph:escalation:{decision.escalation_id}", "decided"))
         return None
     if decision.kind == Decision.Kind.RETURNED:
         return _again(turn, decision)
     text = _words(turn, decision)
     if text and (turn.reply, turn.reply_by) != (text, decision.actor):
         turn.reply, turn.reply_by = text, decision.actor
-        turn.save(update_fields=["reply", "reply_by"])
+    turn.tell_caller()
+    turn.save(update_fields=["reply", "reply_by", "callback_due", "callback_tries", "callback_error"])
     transaction.on_commit(partial(redis_sync().publish, f"ph:turn:{turn.pk}", "decided"))
     return turn
 

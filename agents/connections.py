@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import lru_cache, partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis as redis_sync_api
@@ -18,6 +18,8 @@ from django.db import connection
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# An outage is told at once: what waits for Redis must answer 503 within a second.
+NO_RETRY: dict[str, Any] = {"retry": None, "retry_on_timeout": False}
 _async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, redis_async_api.Redis] = WeakKeyDictionary()
 _database_threads = ThreadPoolExecutor(max_workers=12, thread_name_prefix="database")
 
@@ -33,9 +35,10 @@ def redis_async() -> redis_async_api.Redis:
     loop = asyncio.get_running_loop()
     client = _async_clients.get(loop)
     if client is None:
-        client = redis_async_api.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=5, socket_connect_timeout=2, max_connections=256
+        pool = redis_async_api.BlockingConnectionPool.from_url(
+            settings.REDIS_URL, max_connections=128, timeout=5, socket_timeout=5, socket_connect_timeout=2, **NO_RETRY
         )
+        client = redis_async_api.Redis(connection_pool=pool)
         _async_clients[loop] = client
     return client
 

@@ -90,7 +90,7 @@ class Known:
                 live.guardrails,
                 system_prompt=live.prompt,
                 canary=live.canary,
-                sources=[hit.text for hit in self.sources],
+                sources=[*(hit.text for hit in self.sources), *self.ask.customer_words],
             )
             step.say(self.outbound.action, us=self.outbound.us, findings=len(self.outbound.findings))
         with path.step("judged") as step:

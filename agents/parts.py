@@ -113,8 +113,17 @@ def _model(name: str, entry: Mapping[str, Any]) -> Model:
         raise ValueError(f"model {name}: max_output_tokens is between 1 and 200,000.")
     upstream = str(entry.get("upstream", name))
     overrides = {name: entry["price"]} if entry.get("price") else {}
-    price = prices.price_of(name if overrides else upstream, str(entry.get("provider", "")), overrides)
+    price = prices.price_of(
+        name if overrides else upstream, str(entry.get("provider", "")), overrides, base_url=base_url
+    )
     return Model(name, upstream, dialect, base_url, credential, limit, price, dict(entry.get("headers") or {}))
+
+
+def _priced(content: Any) -> None:
+    """Published models have a price: one that is not on the public list any more later on is charged at the ceiling."""
+    for name, model in routes(content).models.items():
+        if model.price.certainty == "unknown":
+            raise ValueError(f"model {name}: no public price is known, set price (dollars for a million tokens).")
 
 
 def validate(kind: str, content: Any) -> None:
@@ -122,7 +131,7 @@ def validate(kind: str, content: Any) -> None:
     readers: dict[str, Callable[[Any], object]] = {
         "prompt": lambda content: (prompt(content), openings(content)),
         "knowledge": documents,
-        "models": routes,
+        "models": _priced,
         "guardrails": screen.compile_policy,
         "edges": edges.compile_policy,
     }

@@ -24,6 +24,7 @@ from redis import RedisError
 
 from agents import parts
 from agents.connections import in_database, redis_async, redis_sync
+from agents.knowledge import text
 from agents.models import Agent, Channel, Deployment, Release, Scope
 from budgets.ledger import Limit
 from budgets.models import Budget
@@ -187,8 +188,11 @@ async def keep(kind: str) -> None:
             seen = int(await redis_async().get(EPOCH) or 0)
             stale = _current is None or _current.epoch != seen or time.time() - _current.loaded_at > REFRESH_S
             if stale:
+                first = _current is None
                 async with _lock_of_loop():
                     await reload()
+                if first and kind in ("web", "worker"):
+                    await asyncio.to_thread(_warm_up)
                 beat = time.time()
             elif time.time() - beat > 3:
                 await acknowledge()
@@ -197,6 +201,16 @@ async def keep(kind: str) -> None:
             log.warning("configuration not followed: %s", error)
             await asyncio.sleep(1)
         await asyncio.sleep(0.25)
+
+
+def _warm_up() -> None:
+    """Read what the first turn would otherwise wait for: dictionaries, packs, the language model."""
+    assert _current is not None
+    for scope in _current.scopes.values():
+        for language in scope.languages:
+            text.load(language)
+        if scope.stable:
+            screen.inbound("Hello, where is my order?", scope.stable.guardrails)
 
 
 async def leave() -> None:

@@ -8,7 +8,7 @@ from math import ceil, sqrt
 from typing import Any, Literal
 
 from django.db import transaction
-from django.db.models import Max, Min
+from django.db.models import Max, Min, Q
 from django.utils import timezone
 
 from agents import snapshot
@@ -23,6 +23,7 @@ CRITICAL = frozenset({"fact", "policy", "action", "privacy"})
 Z = 1.96
 SAME_WORDS = 0.5
 LOOK_BACK_DAYS = 60
+DECIDED_ELSEWHERE = "Decided elsewhere by "
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ def _pilot(scope: Scope, since: datetime, _now: datetime) -> list[Criterion]:
 
 def _shadow(scope: Scope, since: datetime, now: datetime) -> list[Criterion]:
     turns = [turn for turn in _blind_turns(scope, since) if turn.escalation_id]
-    decided = {decision.escalation_id: decision for decision in _decisions(scope, since)}
+    blind = (decision for decision in _decisions(scope, since) if not decision.seen_draft)
+    decided = {decision.escalation_id: decision for decision in blind}
     pairs = [(turn, decided[turn.escalation_id]) for turn in turns if turn.escalation_id in decided]
     matches = sum(_same_decision(turn, decision) for turn, decision in pairs)
     missed = sum(_missed_escalation(turn, decision) for turn, decision in pairs)
@@ -173,9 +175,10 @@ def _narrow(scope: Scope, since: datetime, _now: datetime) -> list[Criterion]:
 
 
 def _decisions(scope: Scope, since: datetime) -> list[Decision]:
-    """The standing decisions of people on this scope, newest last."""
+    """The standing decisions of people on this scope, here or reported from where they work, newest last."""
+    people = Q(actor__startswith="user:") | Q(actor__startswith="key:", note__startswith=DECIDED_ELSEWHERE)
     return list(
-        Decision.objects.filter(escalation__scope=scope.name, at__gte=since, actor__startswith="user:", undo=None)
+        Decision.objects.filter(people, escalation__scope=scope.name, at__gte=since, undo=None)
         .select_related("escalation")
         .order_by("at")[:5_000]
     )

@@ -19,7 +19,6 @@ from agents.connections import redis_sync
 from agents.models import Turn
 from budgets.ledger import Unavailable
 from escalations import outbox
-from escalations import queue as review
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -83,22 +82,11 @@ def rescue_turns() -> int:
 
 @shared_task
 def deliver_decisions() -> int:
-    """Carry decisions whose time to undo has passed to their turns, then to the callers who asked to be told."""
-    sent = 0
+    """Carry decisions whose time to undo has passed to the turns that wait for them."""
+    placed = 0
     for delivery in outbox.due(timezone.now(), limit=100):
-        turn = cases.deliver(delivery.decision)
-        url = turn.callback_url if turn else ""
-        outbox.mark_sent(delivery) if not url else call_back.delay(delivery.pk)
-        sent += 1
-    return sent
-
-
-@shared_task
-def call_back(delivery_id: int) -> None:
-    raise NotImplementedError
-
-
-@shared_task
-def expire_escalations() -> int:
-    """Decisions that nobody took by their deadline."""
-    return review.expire_due(timezone.now())
+        if outbox.mark_sent(delivery):  # from here on it cannot be undone
+            cases.deliver(delivery.decision)
+            outbox.mark_placed(delivery)
+            placed += 1
+    return placed

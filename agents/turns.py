@@ -181,6 +181,7 @@ def finish(claimed: Claimed, outcome: Outcome) -> bool:
     turn.findings = [_finding(stage, seen) for stage, rows, _ in outcome.findings for seen in rows]
     turn.release_id, turn.cost_nano = outcome.release_id, outcome.cost_nano
     turn.finished_at = turn.run_until = timezone.now()
+    turn.tell_caller()
     turn.save()
     if outcome.language and not case.language:
         Case.objects.filter(pk=case.pk, language="").update(language=outcome.language)

@@ -132,7 +132,8 @@ CELERY_BEAT_SCHEDULE = {
     "expire-holds": {"task": "budgets.tasks.expire_holds", "schedule": schedule(5)},
     "rescue-turns": {"task": "agents.tasks.rescue_turns", "schedule": schedule(5)},
     "deliver-decisions": {"task": "agents.tasks.deliver_decisions", "schedule": schedule(1)},
-    "expire-escalations": {"task": "agents.tasks.expire_escalations", "schedule": schedule(15)},
+    "call-back": {"task": "console.deliveries.call_back_due", "schedule": schedule(1)},
+    "expire-escalations": {"task": "escalations.tasks.expire_due", "schedule": schedule(15)},
     "watch-scopes": {"task": "console.tasks.watch_scopes", "schedule": schedule(30)},
 }
 
@@ -156,6 +157,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https") if os.environ.get("PILOTHOUSE_BEHIND_PROXY") == "1" else None
 )
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {

@@ -64,6 +64,11 @@ def mark_sent(delivery: Delivery, *, url: str = "") -> bool:
     )
 
 
+def mark_placed(delivery: Delivery) -> None:
+    """It lies where the caller fetches it, so nobody needs to send it again."""
+    Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.SENT).update(next_try_at=None)
+
+
 def mark_delivered(delivery: Delivery) -> bool:
     """Sent → delivered: the caller has it."""
     return bool(

@@ -21,7 +21,7 @@ from escalations.signals import signals
 
 __all__ = [
     "AlreadyDecided", "Claim", "Decision", "Escalation", "Invalid", "Refused", "Superseded", "Taken", "add", "claim",
-    "decide", "expire_due", "heartbeat", "release", "snooze", "start", "supersede", "undo", "withdraw",
+    "decide", "expire_due", "heartbeat", "release", "snooze", "start", "supersede", "undo", "withdraw", "withdraw_one",
 ]  # fmt: skip
 
 LEASE = timedelta(minutes=5)
@@ -225,6 +225,11 @@ def withdraw(case_id: uuid.UUID, *, actor: str, note: str = "") -> int:
         _end(waiting.filter(pk=pk), kind=Decision.Kind.WITHDRAWN, actor=actor, note=_clean(note))
         for pk in list(waiting.values_list("pk", flat=True)[:MOST_AT_ONCE])
     )
+
+
+def withdraw_one(pk: uuid.UUID, *, actor: str, note: str) -> bool:
+    """End this one as withdrawn; False when it is over already."""
+    return _end(Escalation.objects.open().filter(pk=pk), kind=Decision.Kind.WITHDRAWN, actor=actor, note=_clean(note))
 
 
 def supersede(case_id: uuid.UUID, message: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 from django.db import models
 from django.db.models.functions import Now
@@ -47,6 +48,10 @@ class Case(models.Model):
 class TurnQuerySet(models.QuerySet["Turn"]):
     def pending(self) -> TurnQuerySet:
         return self.filter(outcome=Turn.Outcome.PENDING)
+
+    def to_call_back(self, now: datetime) -> TurnQuerySet:
+        """Whose callers wait to be told of an outcome or a decision."""
+        return self.filter(callback_due__lte=now).order_by("callback_due")
 
     def real(self) -> TurnQuerySet:
         """Customers' turns: testers' are left out of every figure."""
@@ -100,6 +105,9 @@ class Turn(models.Model):
     run_until = models.DateTimeField(null=True, blank=True, help_text="The lease of the worker that runs it.")
     runs = models.PositiveSmallIntegerField(default=0)
     finished_at = models.DateTimeField(null=True, blank=True)
+    callback_due = models.DateTimeField(null=True, blank=True, help_text="When the caller is told next; empty: told.")
+    callback_tries = models.PositiveSmallIntegerField(default=0)
+    callback_error = models.CharField(max_length=300, blank=True)
 
     objects = TurnQuerySet.as_manager()
 
@@ -133,7 +141,15 @@ class Turn(models.Model):
             models.Index(fields=["scope", "-created_at"], name="agents_turn_of_scope"),
             models.Index(fields=["run_until"], condition=models.Q(outcome="pending"), name="agents_turn_pending"),
             models.Index(fields=["escalation"], name="agents_turn_of_escalation"),
+            models.Index(
+                fields=["callback_due"], condition=models.Q(callback_due__isnull=False), name="agents_turn_callbacks"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.case.ref}#{self.number}"
+
+    def tell_caller(self) -> None:
+        """Queue the callback, where one was asked for; the caller saves."""
+        if self.callback_url:
+            self.callback_due, self.callback_tries, self.callback_error = timezone.now(), 0, ""

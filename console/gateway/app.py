@@ -215,13 +215,13 @@ async def _models(name: str, bearer: Bearer, now: snapshot.Snapshot, send: Send)
 
 def told(attempt: Attempt) -> dict[str, str]:
     """What the response headers tell of a plain call; a stream's cost is known only after its headers have left."""
-    answered = {} if attempt.stream else {"x-pilothouse-cost-usd": money(attempt.cost_nano)}
+    cost = "unknown" if attempt.model.price.certainty == "unknown" else money(attempt.cost_nano)
     return {
         "x-pilothouse-call-id": attempt.hold.call_id,
         "x-pilothouse-release": attempt.caller.live.name,
         "x-pilothouse-model": attempt.model.name,
         "x-pilothouse-outcome": "answered",
-        **answered,
+        **({} if attempt.stream else {"x-pilothouse-cost-usd": cost}),
     }
 
 

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from agents import cases
 from agents.models import Case, Turn
+from agents.stages import DECIDED_ELSEWHERE
 from console import access, audit
 from console.api import requests
 from console.api.auth import actor_of, key_of
@@ -103,7 +104,7 @@ def _decide(escalation: Escalation, asked: dict[str, Any], actor: str) -> Decisi
         kind=asked["kind"],
         text=asked["text"],
         reason_code=asked["reason_code"] or ("other" if rejected else ""),
-        note=f"Decided elsewhere by {asked['actor']}",
+        note=f"{DECIDED_ELSEWHERE}{asked['actor']}",
     )
 
 

@@ -40,8 +40,21 @@ def test_an_approval_waits_under_an_address_of_its_own(api: Any, web: Channel) -
     assert (shown["state"], shown["decision"], shown["case"]) == ("waiting", None, "4711")
     escalation = Escalation.objects.get()
     assert (escalation.kind, escalation.on_timeout, escalation.deadline) == ("action", "safe_refusal", deadline)
-    assert escalation.evidence == {"proposed_by": f"key:{api.key.prefix}"}
+    assert escalation.evidence == {"proposed_by": f"key:{api.key.prefix}", "stage": "narrow"}
     assert api.get(f"approvals/{shown['id']}").json() == shown
+
+
+@pytest.mark.parametrize("stage", ["pilot", "shadow"])
+def test_before_narrow_production_an_action_is_written_down_and_never_approved(
+    api: Api, web: Channel, stage: str
+) -> None:
+    web.scopes.update(stage=stage)
+    pk = api.post("approvals", asks()).json()["id"]
+    leave()
+    shown = api.get(f"approvals/{pk}").json()
+    assert (shown["state"], shown["decision"]["actor"]) == ("withdrawn", f"system:{stage}")
+    with pytest.raises(queue.AlreadyDecided):
+        decide(pk, "approved")
 
 
 def test_a_decision_that_can_still_be_undone_is_not_told(api: Api, web: Channel, settings: Any) -> None:
