@@ -1,7 +1,7 @@
 """The audit trail: events that leave no append-only row of their own are recorded here, and the chain is proved.
 
 Rows of the append-only tables (versions, releases, deployments, stage changes, decisions, findings that did something,
-budget changes, keys) are written to the trail by the database itself; see migration 0002.
+budget changes, keys, alerts) are written to the trail by the database itself; see migrations 0002 and 0003.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ WATCHED = {
     "escalations_undo": "true",
     "guardrails_finding": "action <> 'allow'",
     "budgets_budgetchange": "true",
+    "console_alertchange": "true",
 }
 
 

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP, and what was done: keys, roles, the audit trail, replayed requests."""
+"""Who may do what over HTTP, and what was done: keys, roles, the audit trail, replayed requests; and the alerts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from agents.models import Agent, Channel
+from console.monitoring.models import Alert, AlertChange, AlertNotice, AlertRule
+
+__all__ = [
+    "Alert",
+    "AlertChange",
+    "AlertNotice",
+    "AlertRule",
+    "ApiKey",
+    "AuditEntry",
+    "IdempotencyRecord",
+    "Membership",
+]
 
 
 class Membership(models.Model):
