@@ -22,6 +22,8 @@ OUT_OF_SCOPE_SCORE = 0.16
 AMBIGUOUS_MARGIN = 0.10
 AMBIGUOUS_BAND = (0.20, 0.62)
 AMBIGUOUS_WORDS = 4
+EVEN_MARGIN = 0.02
+EVEN_WORDS = 3
 LOW_PRESSURE = 0.95
 
 
@@ -114,10 +116,12 @@ class Known:
 
     @property
     def ambiguous(self) -> bool:
-        """A short question that several documents fit about equally, and none well."""
+        """A short question that several documents fit about equally: none of them well, or all of them the same."""
         low, high = AMBIGUOUS_BAND
         words = len(content_lemmas(self.ask.message, self.language))
-        return low <= self.top_score <= high and words <= AMBIGUOUS_WORDS and len(self.choices) > 1
+        middling = low <= self.top_score <= high and words <= AMBIGUOUS_WORDS
+        even = self.features is not None and self.features.margin <= EVEN_MARGIN and words <= EVEN_WORDS
+        return len(self.choices) > 1 and self.top_score >= low and (middling or even)
 
     def facts(self) -> edges.Facts:
         """Everything that the edge rules may ask about."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
@@ -11,11 +11,13 @@ from typing import Any
 from django.db import connection
 
 from agents.connections import in_database
-from agents.knowledge.text import content_lemmas, ngram_vector
+from agents.knowledge.text import content_lemmas, fold, ngram_vector, tokens
 from agents.models import Version
 
 CANDIDATES = 24
 FUZZY_FLOOR = 0.30
+BODY, HEAD, ASKED, FUZZY = 0.70, 0.20, 0.30, 0.35
+TELLING = 2.2  # information that a question needs to be told from others: one word that a tenth of the passages hold
 OTHER_LANGUAGE = 0.75
 OTHER_TOPIC = 0.9
 
@@ -68,10 +70,16 @@ def find(knowledge_id: int, question: str, languages: tuple[str, ...], topic: st
     if not words:
         return []
     rarity = _rarity(knowledge_id)
-    weights = {word: rarity.idf(word) for word in words}
+    asked = Asked(
+        words,
+        {word: rarity.idf(word) for word in words},
+        frozenset(fold(token) for token in tokens(question)),
+        languages[0] if languages else "",
+        topic,
+    )
     hits = [
-        _scored(row, words, weights, languages[0] if languages else "", topic)
-        for row in _candidates(knowledge_id, question, sorted(words, key=lambda word: -weights[word])[:40])
+        _scored(row, asked)
+        for row in _candidates(knowledge_id, question, sorted(words, key=lambda word: -asked.weights[word])[:40])
     ]
     return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
@@ -87,7 +95,7 @@ def _query_words(question: str, languages: tuple[str, ...]) -> dict[str, frozens
 
 def _candidates(knowledge_id: int, question: str, words: Sequence[str]) -> list[tuple[Any, ...]]:
     """Rows found by words, and rows found by n-grams: (id, sha, title, url, heading, text, language, topic,
-    updated, lemmas, similarity).
+    updated, lemmas, lemmas of title and heading, similarity).
     """
     vector = str(ngram_vector(question).tolist())
     query = " | ".join(f"'{word}'" for word in words)
@@ -105,7 +113,8 @@ def _candidates(knowledge_id: int, question: str, words: Sequence[str]) -> list[
                 (SELECT id FROM inside ORDER BY ngrams <#> %(vector)s::vector LIMIT %(limit)s)
             )
             SELECT p.id, d.sha256, d.title, d.url, p.heading, p.text, d.language, d.topic, d.updated,
-                   tsvector_to_array(p.lemmas), -(p.ngrams <#> %(vector)s::vector)
+                   tsvector_to_array(p.lemmas), tsvector_to_array(ts_filter(p.lemmas, '{a,b}')),
+                   -(p.ngrams <#> %(vector)s::vector)
             FROM found JOIN agents_passage p USING (id) JOIN agents_document d ON d.sha256 = p.document_id
             """,
             {"version": knowledge_id, "query": query, "vector": vector, "limit": CANDIDATES},
@@ -114,24 +123,38 @@ def _candidates(knowledge_id: int, question: str, words: Sequence[str]) -> list[
     return rows
 
 
-def _scored(
-    row: tuple[Any, ...],
-    words: dict[str, frozenset[str]],
-    weights: dict[str, float],
-    language: str,
-    topic: str,
-) -> Hit:
-    pk, sha, title, url, heading, text, its_language, its_topic, updated, lemmas, similarity = row
-    present = set(lemmas)
-    total = sum(weights.values()) or 1.0
-    matched = sum(weight for word, weight in weights.items() if words[word] & present) / total
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as it is compared: its words with their lemmas and information, all its tokens, where it came from."""
+
+    words: dict[str, frozenset[str]]
+    weights: dict[str, float]
+    tokens: frozenset[str]
+    language: str
+    topic: str
+
+    def share(self, lemmas: Collection[str]) -> float:
+        """How much of the question's information these lemmas carry, 0 to 1; a question that says little is never 1."""
+        found = sum(weight for word, weight in self.weights.items() if not self.words[word].isdisjoint(lemmas))
+        return found / max(TELLING, sum(self.weights.values()))
+
+
+def _scored(row: tuple[Any, ...], asked: Asked) -> Hit:
+    """Most counts what the passage carries of the question, then its title and heading, then how alike they look."""
+    pk, sha, title, url, heading, text, its_language, its_topic, updated, lemmas, head, similarity = row
     fuzzy = max(0.0, float(similarity) - FUZZY_FLOOR) / (1 - FUZZY_FLOOR)
-    score = min(1.0, 0.8 * matched + 0.35 * fuzzy)
-    if language and its_language != language:
+    score = BODY * asked.share(lemmas) + HEAD * asked.share(head) + ASKED * _same(asked.tokens, heading) + FUZZY * fuzzy
+    if asked.language and its_language != asked.language:
         score *= OTHER_LANGUAGE
-    if topic and its_topic != topic:
+    if asked.topic and its_topic != asked.topic:
         score *= OTHER_TOPIC
-    return Hit(pk, sha, title, url, heading, text, score, its_language, its_topic, str(updated or ""))
+    return Hit(pk, sha, title, url, heading, text, min(1.0, score), its_language, its_topic, str(updated or ""))
+
+
+def _same(asked: frozenset[str], heading: str) -> float:
+    """Headings are often the question itself: the share of words that both have, small ones included."""
+    words = frozenset(fold(token) for token in tokens(heading))
+    return len(asked & words) / len(asked | words) if words else 0.0
 
 
 @dataclass(frozen=True, slots=True)
