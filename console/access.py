@@ -17,7 +17,8 @@ from django.http import Http404, HttpRequest
 
 from agents.models import Agent, Call, Case, Channel, Release, Scope, Turn, Version
 from budgets.models import Budget
-from console.models import ApiKey, AuditEntry, Membership
+from console.models import Alert, ApiKey, AuditEntry, Membership
+from console.monitoring.models import AlertQuerySet
 from escalations.models import Escalation
 from guardrails.models import Finding
 
@@ -94,6 +95,12 @@ def escalations_visible(user: Person) -> QuerySet[Escalation]:
     return Escalation.objects.select_related("claimed_by").filter(agent__in=agents_visible(user).values("slug"))
 
 
+def alerts_visible(user: Person) -> AlertQuerySet:
+    """The alerts of visible agents; those of the installation for who sees all agents."""
+    rows = Alert.objects.with_releases()
+    return rows if None in roles(user) else rows.filter(agent__in=agents_visible(user).values("slug"))
+
+
 def reviewable(user: Person) -> list[str]:
     """The names of the scopes whose escalations the person may decide."""
     return [scope.name for scope in scopes_visible(user) if may(user, "operations", scope.channel.agent_id)]
@@ -134,6 +141,15 @@ def require_escalation(user: Person, pk: uuid.UUID, role: str = "operations") ->
     escalation = _one(escalations_visible(user), pk=pk)
     agent = _one(agents_visible(user), slug=escalation.agent)
     return _allowed(user, escalation, lambda _: agent.pk, role)
+
+
+def require_alert(user: Person, pk: int, role: str = "viewer") -> Alert:
+    """An alert of the installation belongs to no agent: what it needs is the role for all of them."""
+    alert = _one(alerts_visible(user), pk=pk)
+    agent = Agent.objects.filter(slug=alert.agent).first() if alert.agent else None
+    if not may(user, role, agent):
+        raise PermissionDenied(f"This needs the role {role}.")
+    return alert
 
 
 def require_administrator(user: Person) -> None:
@@ -198,6 +214,10 @@ def key_calls(key: ApiKey) -> QuerySet[Call]:
 
 def key_findings(key: ApiKey) -> QuerySet[Finding]:
     return Finding.objects.filter(_of_scopes(key) if key.channel_id else _named(key))
+
+
+def key_alerts(key: ApiKey) -> QuerySet[Alert]:
+    return Alert.objects.with_releases().filter(_named(key))
 
 
 def key_budgets(key: ApiKey) -> QuerySet[Budget]:

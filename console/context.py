@@ -24,6 +24,7 @@ NAV = (
         ("knowledge", "knowledge", _("Knowledge"), True),
         ("guardrails", "guardrails", _("Guardrails"), True),
         ("costs", "costs", _("Costs"), True),
+        ("alerts", "alert", _("Alerts"), True),
     ),
     (
         ("playground", "playground", _("Playground"), True),
@@ -42,6 +43,8 @@ UNDER = {
     "arrival": "releases",
     "scope-stage": "stages",
     "document": "knowledge",
+    "alert": "alerts",
+    "acknowledge": "alerts",
 }
 THEMES = (("", _("As the system")), ("light", _("Light")), ("dark", _("Dark")))
 PREFERENCES = {"theme": ("light", "dark"), "rail": ("icons", "wide"), "keys": ("off",)}
@@ -50,16 +53,21 @@ PREFERENCES = {"theme": ("light", "dark"), "rail": ("icons", "wide"), "keys": ("
 def shell(request: HttpRequest) -> dict[str, Any]:
     chosen = {name: request.COOKIES.get(name, "") for name in PREFERENCES}
     chosen = {name: value if value in PREFERENCES[name] else "" for name, value in chosen.items()}
-    base: dict[str, Any] = {**chosen, "scripts": SCRIPTS, "themes": THEMES, "nav": (), "waiting": 0}
+    base: dict[str, Any] = {**chosen, "scripts": SCRIPTS, "themes": THEMES, "nav": (), "waiting": 0, "firing": 0}
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated and not getattr(request, "htmx", None):
-        base |= {"nav": _nav(request), "waiting": waiting(user)}
+        base |= {"nav": _nav(request), "waiting": waiting(user), "firing": firing(user)}
     return {"shell": base}
 
 
 def waiting(user: access.Person) -> int:
     """How many escalations that the person may see wait for somebody."""
     return Escalation.objects.claimable().filter(agent__in=access.agents_visible(user).values("slug")).count()
+
+
+def firing(user: access.Person) -> int:
+    """How many alerts that the person may see fire and wait for somebody to look after them."""
+    return access.alerts_visible(user).firing().count()
 
 
 def _nav(request: HttpRequest) -> list[list[dict[str, Any]]]:

@@ -29,6 +29,7 @@ from budgets import ledger
 from budgets.models import Budget
 from console.api.auth import key_for
 from console.api.errors import plain
+from console.models import Alert
 from escalations.models import Escalation
 
 NEEDED = ("worker", "drain")
@@ -137,6 +138,7 @@ class Figures:
         yield from _turns()
         yield from _calls()
         yield from _escalations()
+        yield from _alerts()
         there = _redis()["ok"]
         if there:
             yield from _state()
@@ -209,6 +211,14 @@ def _escalations() -> Iterator[GaugeMetricFamily]:
     found = list(rows.annotate(n=Count("id"), late=Count("id", filter=Q(deadline__lt=now))))
     yield _gauge("escalations_open", "What waits for a person.", ["queue"], [([q], n) for q, n, _ in found])
     yield _gauge("escalations_overdue", "What waits past its deadline.", ["queue"], [([q], n) for q, _, n in found])
+
+
+def _alerts() -> Iterator[GaugeMetricFamily]:
+    """Open ones. A state without any is said, too, so that a query of it finds a number."""
+    found = dict(Alert.objects.open().order_by().values_list("state").annotate(n=Count("id")))
+    states = [state for state in Alert.State.values if state != Alert.State.RESOLVED]
+    rows = [([state], found.get(state, 0)) for state in states]
+    yield _gauge("alerts", "Open alerts of the rules that watch.", ["state"], rows)
 
 
 def _state() -> Iterator[GaugeMetricFamily]:

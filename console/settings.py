@@ -3,6 +3,7 @@
 Everything that differs between machines comes from the environment (see docs/settings.md).
 """
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -219,6 +220,12 @@ SPECTACULAR_SETTINGS = {
 DECISION_HOLD_SECONDS = float(os.environ.get("PILOTHOUSE_DECISION_HOLD_SECONDS", "10"))
 CALLBACK_ALLOWED_HOSTS = _list("PILOTHOUSE_CALLBACK_ALLOWED_HOSTS")
 PROVIDER_ALLOWED_HOSTS = _list("PILOTHOUSE_PROVIDER_ALLOWED_HOSTS")
+PUBLIC_URL = os.environ.get("PILOTHOUSE_PUBLIC_URL", "").rstrip("/")  # stands before the links that leave the house
+ALERT_WEBHOOK = os.environ.get("PILOTHOUSE_ALERT_WEBHOOK", "")
+ALERT_WEBHOOK_SECRET = (
+    os.environ.get("PILOTHOUSE_ALERT_WEBHOOK_SECRET")
+    or hashlib.sha256(b"alert webhook\n" + SECRET_KEY.encode()).hexdigest()
+)
 MAX_MESSAGE_CHARS = 20_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from django.urls import URLPattern, URLResolver, include, path
 
+from console import health
 from console.htmx import signed_in
 from console.views import (
+    alerts,
     audit,
     conversations,
     costs,
@@ -65,6 +65,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     page("knowledge/<slug:sha>", knowledge.document, "document"),
     page("guardrails", guardrails.guardrails, "guardrails"),
     page("costs", costs.costs, "costs"),
+    page("alerts", alerts.index, "alerts"),
+    page("alerts/<int:pk>", alerts.alert, "alert"),
+    page("alerts/<int:pk>/acknowledge", alerts.acknowledge, "acknowledge"),
     page("playground", playground.playground, "playground"),
     page("playground/say", playground.say, "playground-say"),
     page("audit", audit.audit, "audit"),
@@ -81,10 +84,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     page("settings/budgets", settings.budgets, "settings-budgets"),
     page("settings/budgets/new", settings.budget, "settings-new-budget"),
     page("settings/budgets/<int:pk>", settings.budget, "settings-budget"),
+    path("api/v1/", include("console.api.urls")),
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("metrics", health.metrics),
 ]
-
-if find_spec("console.api.urls"):
-    urlpatterns.append(path("api/v1/", include("console.api.urls")))
-if find_spec("console.health"):
-    health = import_module("console.health")
-    urlpatterns += [path("healthz", health.healthz), path("readyz", health.readyz), path("metrics", health.metrics)]

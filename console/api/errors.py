@@ -17,6 +17,7 @@ from agents import cases, releases, stages
 from budgets.ledger import Unavailable
 from console.access import Unclear
 from console.api.serializers import DecisionSerializer
+from console.monitoring import alerts
 from escalations import queue as review
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _of_the_domain(error: Exception) -> ApiError | None:
             return ApiError(400, "invalid", str(error))
         case cases.NoRelease():
             return ApiError(409, "no_release", str(error))
-        case releases.Conflict():
+        case releases.Conflict() | alerts.Conflict():
             return ApiError(409, "conflict", str(error))
         case stages.NotYet():
             return ApiError(409, "gate_not_passed", str(error), error.gate.as_evidence() if error.gate else None)

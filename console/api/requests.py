@@ -226,6 +226,16 @@ class AuditFilter(Since):
     object = serializers.CharField(**optional(max_length=200))
 
 
+class AlertFilter(Filter):
+    state = serializers.ChoiceField(choices=["pending", "firing", "acknowledged", "resolved"], **optional())
+    rule = serializers.CharField(**optional(max_length=40))
+    scope = serializers.CharField(**optional(max_length=170))
+
+
+class AcknowledgeRequest(serializers.Serializer[Any]):
+    note = serializers.CharField(**optional(max_length=2_000))
+
+
 class UsageQuery(serializers.Serializer[Any]):
     group_by = serializers.ChoiceField(
         choices=["day", "agent", "channel", "scope", "model", "provider", "purpose", "release", "key"], default="day"

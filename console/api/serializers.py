@@ -13,7 +13,7 @@ from agents.models import Agent, Call, Case, Channel, Deployment, Release, Scope
 from agents.releases import target_among
 from budgets.ledger import Balance
 from budgets.models import Budget
-from console.models import ApiKey, AuditEntry
+from console.models import Alert, AlertChange, ApiKey, AuditEntry
 from escalations.models import Decision, Delivery, Escalation
 from guardrails.models import Finding
 
@@ -353,6 +353,43 @@ class AuditSerializer(serializers.ModelSerializer[AuditEntry]):
     class Meta:
         model = AuditEntry
         fields = "__all__"
+
+
+class AlertSerializer(serializers.ModelSerializer[Alert]):
+    """A rule's state at a scope, a budget's owner or (empty) the installation, with the release that was live."""
+
+    state = serializers.CharField(help_text="pending, firing, acknowledged or resolved")
+    severity = serializers.CharField(help_text="critical, high or medium")
+    release = serializers.CharField(source="deployment.release.__str__", default=None)
+    release_changed_at = serializers.DateTimeField(
+        source="changed_at", read_only=True, help_text="Where it was deployed within the hour before; else null."
+    )
+    rolled_back_to = serializers.CharField(
+        source="rollback.release.__str__", default=None, help_text="Where the rule took the release back by itself."
+    )
+
+    class Meta:
+        model = Alert
+        fields = [
+            "id", "rule", "scope", "agent", "severity", "state", "sentence", "figures", "release",
+            "release_changed_at", "rolled_back_to", "opened_at", "fired_at", "acknowledged_at", "acknowledged_by",
+            "resolved_at", "resolved_by",
+        ]  # fmt: skip
+
+
+class AlertChangeSerializer(serializers.ModelSerializer[AlertChange]):
+    class Meta:
+        model = AlertChange
+        fields = ["id", "from_state", "to_state", "actor", "note", "at"]
+
+
+class WholeAlertSerializer(AlertSerializer):
+    """An alert with what became of it, newest first."""
+
+    changes = AlertChangeSerializer(many=True)
+
+    class Meta(AlertSerializer.Meta):
+        fields = [*AlertSerializer.Meta.fields, "changes"]
 
 
 class KeySerializer(serializers.ModelSerializer[ApiKey]):

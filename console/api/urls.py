@@ -7,7 +7,7 @@ from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from console.api.errors import not_found
-from console.api.resources import approvals, cases, escalations, figures, releases, turns
+from console.api.resources import alerts, approvals, cases, escalations, figures, releases, turns
 
 # Swagger UI brings its own style element and style attributes; scripts stay ours alone.
 docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="api-schema"))
@@ -43,6 +43,9 @@ urlpatterns: list[URLPattern] = [
     path("usage", figures.Usage.as_view(), name="api-usage"),
     path("calls", figures.Calls.as_view(), name="api-calls"),
     path("findings", figures.Findings.as_view(), name="api-findings"),
+    path("alerts", alerts.Alerts.as_view(), name="api-alerts"),
+    path("alerts/<int:pk>", alerts.OneAlert.as_view(), name="api-alert"),
+    path("alerts/<int:pk>/acknowledge", alerts.Acknowledge.as_view(), name="api-acknowledge"),
     path("audit", figures.Audit.as_view(), name="api-audit"),
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("docs/", docs, name="api-docs"),

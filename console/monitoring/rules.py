@@ -170,7 +170,8 @@ def _share(rule: Rule, hits: int, n: int, what: str, severity: Literal["critical
     figures["limit"] = rule.threshold
     if n < rule.minimum:
         return Verdict("missing", f"{n} in {_span(rule.window)}: too few to judge.", figures)
-    sentence = f"{hits} of {n} {what} in {_span(rule.window)} ({_percent(round(hits / n, 3))}); the limit is {_percent(rule.threshold)}."
+    share, limit = _percent(round(hits / n, 3)), _percent(rule.threshold)
+    sentence = f"{hits} of {n} {what} in {_span(rule.window)} ({share}); the limit is {limit}."
     if hits / n <= rule.threshold:
         return Verdict("ok", sentence, figures)
     return Verdict("bad" if low > rule.threshold else "missing", sentence, figures, severity=severity)

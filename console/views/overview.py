@@ -27,10 +27,12 @@ from budgets import ledger
 from budgets.models import Budget
 from console import access
 from console.htmx import page
+from console.monitoring.rules import RULES
 from console.views.paging import text
 from escalations.models import Escalation
 
 NEARLY_SPENT = 0.8
+MOST_ALERTS = 5
 CHANNELS_DAY = ("channel", "day")
 
 
@@ -108,7 +110,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         for scope in scopes
     ]
     groups = [_group(user, agent, rows) for agent in agents.values()]
-    needs = _needs(agents.values(), scopes, waiting, money, live)
+    needs = [*_firing(user), *_needs(agents.values(), scopes, waiting, money, live)]
     totals = {
         "turns": sum(one.turns for one in figures.values()),
         "cost": sum(one.cost_nano for one in figures.values()),
@@ -134,6 +136,24 @@ def _newest(scopes: list[Scope], **only: int) -> dict[int, Deployment]:
 def _waiting(user: access.Person) -> dict[str, int]:
     rows = Escalation.objects.claimable().filter(agent__in=access.agents_visible(user).values("slug"))
     return dict(rows.order_by().values_list("scope").annotate(n=Count("id")))
+
+
+def _firing(user: access.Person) -> list[Need]:
+    """A line for each of the first few alerts, and one for the rest of them."""
+    found = list(access.alerts_visible(user).firing()[: MOST_ALERTS + 1])
+    lines = []
+    for alert in found[:MOST_ALERTS]:
+        title = RULES[alert.rule].title if alert.rule in RULES else alert.rule
+        where = alert.scope or _("the installation")
+        sentence = f"{title}, {where}: {alert.sentence}"
+        if alert.rollback:
+            sentence += " " + _("Rolled back to %(release)s.") % {"release": alert.rollback.release}
+        elif alert.deployment and alert.changed_at:
+            sentence += " " + _("%(release)s went live shortly before.") % {"release": alert.deployment.release}
+        lines.append(Need("bad", "alert", sentence, reverse("alert", args=[alert.pk])))
+    if len(found) > MOST_ALERTS:
+        lines.append(Need("bad", "alert", _("More alerts are firing"), reverse("alerts")))
+    return lines
 
 
 def _needs(

@@ -16,7 +16,7 @@ from agents.models import Agent, Call
 from agents.snapshot import ACKS
 from budgets.models import Budget
 from console import health
-from console.models import ApiKey
+from console.models import Alert, ApiKey
 from tests.console.api.conftest import escalate, make_channel, make_turn
 
 pytestmark = pytest.mark.django_db
@@ -106,6 +106,9 @@ def test_figures_tell_what_happened_in_prometheus_text() -> None:
             call_id=uuid.uuid4(), at=timezone.now(), model='odd"model', status="ok", price=price, cost_nano=cost
         )
     Budget.objects.open(actor="user:ada", owner_kind="agent", owner="acme", period="day", limit_nano=10**9)
+    now = timezone.now()
+    Alert.objects.create(rule="latency", sentence="Slow", state="firing", seen_at=now, fired_at=now)
+    Alert.objects.create(rule="latency", sentence="Slow", state="resolved", seen_at=now, resolved_at=now)
     beat("worker-vm-1")
     response = Client().get("/metrics")
     assert response.headers["Content-Type"].startswith("text/plain")
@@ -122,6 +125,8 @@ def test_figures_tell_what_happened_in_prometheus_text() -> None:
         'pilothouse_processes{kind="worker"} 1.0',
         'pilothouse_budget_usd{amount="limit",owner="agent:acme",period="day"} 1.0',
         'pilothouse_up{part="redis"} 1.0',
+        'pilothouse_alerts{state="firing"} 1.0',
+        'pilothouse_alerts{state="pending"} 0.0',
     }
 
 

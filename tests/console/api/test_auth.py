@@ -80,6 +80,9 @@ DOORS = [
     ("get", "usage", {"read"}),
     ("get", "calls", {"read"}),
     ("get", "findings", {"read"}),
+    ("get", "alerts", {"read"}),
+    ("get", "alerts/1", {"read"}),
+    ("post", "alerts/1/acknowledge", {"review", "releases"}),
     ("get", "audit", {"read"}),
     ("get", "key", set(ApiKey.SCOPES)),
 ]

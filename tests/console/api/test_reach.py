@@ -14,6 +14,7 @@ from agents import releases
 from agents.models import Call, Channel
 from budgets.models import Budget
 from console import audit
+from console.models import Alert
 from guardrails.models import Finding
 from guardrails.screen import Seen
 from tests.console.api.conftest import REFUND, Issue, code, escalate, make_turn, publish, scope_of
@@ -40,7 +41,12 @@ def filled(web: Channel, email: Channel, foreign: Channel) -> dict[Channel, dict
         budget = Budget.objects.open(
             actor="user:ada", owner_kind="channel", owner=str(channel), period="day", limit_nano=10
         )
+        alert = Alert.objects.create(
+            rule="error_rate", scope=scope.name, agent=agent, channel=str(channel), sentence="Many calls failed.",
+            seen_at=timezone.now(), fired_at=timezone.now(), state="firing",
+        )  # fmt: skip
         made[channel] = {
+            "alert": alert,
             "scope": scope,
             "turn": turn,
             "draft": draft,
@@ -50,6 +56,7 @@ def filled(web: Channel, email: Channel, foreign: Channel) -> dict[Channel, dict
         }
     Budget.objects.open(actor="user:ada", owner_kind="organisation", owner="", period="day", limit_nano=10)
     Budget.objects.open(actor="user:ada", owner_kind="agent", owner="acme", period="day", limit_nano=10)
+    Alert.objects.create(rule="processes", sentence="No worker runs.", seen_at=timezone.now())
     for agent in ("acme", "other", ""):
         audit.record("user:ada", "x", agent=agent)
     return made
@@ -63,6 +70,7 @@ LISTS: list[tuple[str, str, set[str], set[str], set[str]]] = [
     ("escalations", "scope", {"acme/web"}, {"acme/web", "acme/email"}, {"acme/web", "acme/email", "other/web"}),
     ("calls", "scope", {"acme/web"}, {"acme/web", "acme/email"}, {"acme/web", "acme/email", "other/web"}),
     ("findings", "scope", {"acme/web"}, {"acme/web", "acme/email"}, {"acme/web", "acme/email", "other/web"}),
+    ("alerts", "scope", {"acme/web"}, {"acme/web", "acme/email"}, {"acme/web", "acme/email", "other/web", ""}),
     ("scopes", "name", {"acme/web"}, {"acme/web", "acme/email"}, {"acme/web", "acme/email", "other/web"}),
     ("releases", "agent", {"acme"}, {"acme"}, {"acme", "other"}),
     ("versions", "agent", {"acme"}, {"acme"}, {"acme", "other"}),
@@ -120,6 +128,8 @@ ONES: list[tuple[str, Where, Any]] = [
     ("get", lambda of: f"scopes/{of['scope'].pk}/deployments", None),
     ("post", lambda of: f"scopes/{of['scope'].pk}/deploy", {"release": "r1", "percent": 50}),
     ("post", lambda of: f"scopes/{of['scope'].pk}/rollback", {}),
+    ("get", lambda of: f"alerts/{of['alert'].pk}", None),
+    ("post", lambda of: f"alerts/{of['alert'].pk}/acknowledge", {}),
     ("get", lambda of: f"versions/{of['release'].prompt_id}", None),
     ("get", lambda of: f"releases/{of['release']}", None),
     ("get", lambda of: f"releases/{of['release'].pk}", None),
@@ -150,10 +160,16 @@ def test_what_belongs_to_another_channel_is_not_there_for_a_key_of_one(
 
 def snapshot(of: dict[str, Any]) -> list[Any]:
     """What a request on somebody else's things could have changed."""
-    for name in ("draft", "action"):
+    for name in ("draft", "action", "alert"):
         of[name].refresh_from_db()
     of["turn"].case.refresh_from_db()
-    return [of["draft"].state, of["draft"].token, of["turn"].case.owner, of["scope"].deployments.count()]
+    return [
+        of["alert"].state,
+        of["draft"].state,
+        of["draft"].token,
+        of["turn"].case.owner,
+        of["scope"].deployments.count(),
+    ]
 
 
 @pytest.mark.parametrize("path", ["versions", "releases"])

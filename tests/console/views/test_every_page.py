@@ -21,7 +21,7 @@ from django.utils import timezone
 from agents import knowledge, releases
 from agents.models import Agent, Call, Case, Channel, Release, Scope, Turn
 from budgets.models import Budget
-from console.models import Membership
+from console.models import Alert, AlertChange, AlertNotice, Membership
 from escalations import edges, queue
 from escalations.models import Escalation
 from guardrails import screen
@@ -52,6 +52,7 @@ class World:
     draft: Escalation
     document: str
     budget: Budget
+    alert: Alert
 
     def path(self, name: str) -> str:
         arguments: dict[str, list[Any]] = {
@@ -64,6 +65,7 @@ class World:
             "arrival": [self.scope.pk],
             "scope-stage": [self.scope.pk],
             "document": [self.document],
+            "alert": [self.alert.pk],
             "settings-agent": [self.agent.slug],
             "settings-new-channel": [self.agent.slug],
             "settings-new-scope": [self.agent.slug],
@@ -90,12 +92,13 @@ EVERYONES = (
     "knowledge",
     "guardrails",
     "costs",
+    "alerts",
     "playground",
     "audit",
     "settings",
     "settings-budgets",
 )
-OF_THE_AGENT = ("escalation", "case", "turn", "release", "scope-stage", "document")
+OF_THE_AGENT = ("escalation", "case", "turn", "release", "scope-stage", "document", "alert")
 ADMINISTRATORS = (
     "deploy",
     "rollback",
@@ -120,8 +123,13 @@ CHANGES = (
     ("case-owner", 2),
     ("pause", 3),
     ("move", 4),
+    ("acknowledge", 5),
     ("playground-say", 0),
 )
+
+
+def arguments_of(world: World) -> list[list[Any]]:
+    return [[], [world.draft.pk], [world.case.pk], [world.agent.slug], [world.scope.pk], [world.alert.pk]]
 
 
 def make_release(agent: Agent, text: str, documents: list[str]) -> Release:
@@ -190,7 +198,14 @@ def world() -> World:
         seen, agent="acme", scope="acme/web", stage="inbound", policy_hash="x", actor="system:test", turn_id=turn.pk
     )
     budget = Budget.objects.create(owner_kind="channel", owner="acme/web", period="day", limit_nano=10**9)
-    return World(agent, channel, scope, first, second, case, turn, draft, document, budget)
+    alert = Alert.objects.create(
+        rule="error_rate", scope="acme/web", agent="acme", channel="acme/web", sentence=f"9 of 10 failed. {HOSTILE}",
+        figures={"hits": HOSTILE}, state="firing", seen_at=timezone.now(), fired_at=timezone.now(),
+        deployment=scope.live(),
+    )  # fmt: skip
+    change = AlertChange.objects.create(alert=alert, to_state="firing", actor="rule:error_rate", note=HOSTILE)
+    AlertNotice.objects.create(change=change, payload={}, error=HOSTILE)
+    return World(agent, channel, scope, first, second, case, turn, draft, document, budget, alert)
 
 
 def source() -> dict[str, Any]:
@@ -342,13 +357,13 @@ def test_what_is_for_administrators_refuses_operations(signed: Sign, world: Worl
 
 @pytest.mark.parametrize(("name", "which"), CHANGES)
 def test_a_change_is_never_made_by_looking(signed: Sign, world: World, name: str, which: int) -> None:
-    arguments = ([], [world.draft.pk], [world.case.pk], [world.agent.slug], [world.scope.pk])[which]
+    arguments = arguments_of(world)[which]
     assert signed("administrator").get(reverse(name, args=arguments)).status_code == 405
 
 
 @pytest.mark.parametrize(("name", "which"), [change for change in CHANGES if change[1]])
 def test_a_viewer_changes_nothing(signed: Sign, world: World, name: str, which: int) -> None:
-    arguments = ([], [world.draft.pk], [world.case.pk], [world.agent.slug], [world.scope.pk])[which]
+    arguments = arguments_of(world)[which]
     assert (
         signed("viewer", world.agent)
         .post(reverse(name, args=arguments), {"paused": "yes", "owner": "human", "move": "demote", "to": "pilot"})
@@ -359,9 +374,10 @@ def test_a_viewer_changes_nothing(signed: Sign, world: World, name: str, which: 
     assert Agent.objects.get(slug="acme").paused_at is None
     assert Case.objects.get().owner == "agent"
     assert Scope.objects.get().stage == "expanded"
+    assert Alert.objects.get().state == "firing"
 
 
-@pytest.mark.parametrize("name", ["cases", "calls", "releases", "guardrails", "audit"])
+@pytest.mark.parametrize("name", ["cases", "calls", "releases", "guardrails", "audit", "alerts"])
 @pytest.mark.parametrize("before", ["nonsense", "~", "2026-01-01T00:00:00+00:00~x", "9" * 60, "\x00"])
 def test_a_cursor_that_makes_no_sense_begins_anew(signed: Sign, world: World, name: str, before: str) -> None:
     assert signed("administrator").get(world.path(name), {"before": before}).status_code == 200
