@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth import views as auth
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -10,15 +15,45 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from agents.models import Release
-from console import access
+from console import access, audit
 from console.context import NAV, PREFERENCES
 from console.views.paging import text
 
 YEAR = 365 * 24 * 3600
 MOST_PLACES = 200
 
-sign_in = auth.LoginView.as_view(template_name="sign-in.html", redirect_authenticated_user=True)
-sign_out = auth.LogoutView.as_view()
+
+class SignIn(auth.LoginView):
+    """Who comes in, and who tried to, is written down; a name that nobody has is not, for it may be a password."""
+
+    template_name = "sign-in.html"
+    redirect_authenticated_user = True
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        with transaction.atomic():
+            response = super().form_valid(form)
+            self._record(audit.actor_of(form.get_user()), "person.signed_in", form.get_user().get_username())
+        return response
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        name = text(form.data, "username", 150)
+        known = User.objects.filter(username=name).exists()
+        self._record("system:sign-in", "person.refused", name if known else "")
+        return super().form_invalid(form)
+
+    def _record(self, actor: str, action: str, who: str) -> None:
+        audit.record(actor, action, object=who, detail={"from": self.request.META.get("REMOTE_ADDR", "")})
+
+
+class SignOut(auth.LogoutView):
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            audit.record(access.actor(request), "person.signed_out", object=request.user.get_username())
+        return super().post(request, *args, **kwargs)
+
+
+sign_in = SignIn.as_view()
+sign_out = SignOut.as_view()
 
 
 @require_POST

@@ -52,6 +52,7 @@ class AgentForm(OfAgent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.was_new = self.instance.pk is None
         if self.instance.pk:
             del self.fields["slug"]
             self.initial["languages"] = ", ".join(self.instance.languages)
@@ -97,6 +98,7 @@ class ChannelForm(OfChannel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.was_new = self.instance.pk is None
         if self.instance.pk:
             del self.fields["slug"]
         hours = self.instance.business_hours or {}

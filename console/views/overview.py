@@ -25,7 +25,7 @@ from agents.connections import redis_sync
 from agents.models import Agent, Deployment, Scope
 from budgets import ledger
 from budgets.models import Budget
-from console import access
+from console import access, audit
 from console.htmx import page
 from console.monitoring.rules import RULES
 from console.views.paging import text
@@ -211,7 +211,9 @@ def pause(request: HttpRequest, slug: str) -> HttpResponse:
 
 @transaction.atomic
 def set_paused(agent: Agent, *, paused: bool, actor: str) -> None:
-    Agent.objects.filter(pk=agent.pk, paused_at__isnull=paused).update(
+    changed = Agent.objects.filter(pk=agent.pk, paused_at__isnull=paused).update(
         paused_at=timezone.now() if paused else None, paused_by=actor if paused else ""
     )
     transaction.on_commit(partial(snapshot.bump))
+    if changed:
+        audit.record(actor, "agent.paused" if paused else "agent.resumed", agent=agent.slug, object=agent.slug)

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from agents import snapshot
 from agents.models import Agent, Channel, Scope
 from budgets.models import Budget, BudgetChange
-from console import access
+from console import access, audit
 from console.htmx import page
 from console.models import ApiKey, Membership
 from console.views import forms
@@ -78,6 +78,7 @@ def agent(request: HttpRequest, slug: str = "") -> HttpResponse:
         with transaction.atomic():
             saved = form.save()
             changed()
+            _write_down(request, form, saved.slug, str(saved))
         messages.success(request, _("%(agent)s is saved.") % {"agent": saved.name})
         return redirect("settings")
     return _form(request, form, _("New agent") if row is None else row.name, "settings")
@@ -98,6 +99,7 @@ def channel(request: HttpRequest, slug: str, pk: int | None = None) -> HttpRespo
                 saved = form.save()
                 Scope.objects.get_or_create(channel=saved, topic="")
                 changed()
+                _write_down(request, form, owner.slug, str(saved))
         except IntegrityError:
             form.add_error("slug", _("This agent has a channel of that name."))
         else:
@@ -123,11 +125,25 @@ def scope(request: HttpRequest, slug: str) -> HttpResponse:
                 channel=form.cleaned_data["channel"], topic=form.cleaned_data["topic"]
             )
             changed()
+            if created:
+                audit.record(access.actor(request), "scope.created", agent=owner.slug, object=saved.name)
         if created:
             messages.success(request, _("%(scope)s begins in pilot.") % {"scope": saved})
             return redirect("settings")
         form.add_error("topic", _("There is a scope for this topic."))
     return _form(request, form, _("New scope of %(agent)s") % {"agent": owner}, "settings")
+
+
+def _write_down(request: HttpRequest, form: forms.AgentForm | forms.ChannelForm, slug: str, name: str) -> None:
+    """What the form changed, from what to what; nothing where it changed nothing."""
+    after = {field: form.cleaned_data[field] for field in form.changed_data}
+    kind = type(form.instance).__name__.lower()
+    if form.was_new:
+        audit.record(access.actor(request), f"{kind}.created", agent=slug, object=name, detail={"after": after})
+    elif after:
+        before = {field: form.initial.get(field) for field in after}
+        detail = {"before": before, "after": after}
+        audit.record(access.actor(request), f"{kind}.changed", agent=slug, object=name, detail=detail)
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------
@@ -211,7 +227,7 @@ def people(request: HttpRequest) -> HttpResponse:
     access.require_administrator(access.person(request))
     form = forms.PersonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        _give(form.cleaned_data)
+        _give(form.cleaned_data, access.actor(request))
         messages.success(request, _("%(person)s has the role.") % {"person": form.cleaned_data["username"]})
         return redirect("settings-people")
     rows = Membership.objects.select_related("user", "agent").order_by("user__username", "agent__slug")
@@ -226,18 +242,31 @@ def people(request: HttpRequest) -> HttpResponse:
 
 
 @transaction.atomic
-def _give(fields: dict[str, Any]) -> None:
-    user, _created = User.objects.get_or_create(username=fields["username"])
+def _give(fields: dict[str, Any], actor: str) -> None:
+    user, created = User.objects.get_or_create(username=fields["username"])
     if fields["password"]:
         user.set_password(fields["password"])
         user.save(update_fields=["password"])
+    held = Membership.objects.filter(user=user, agent=fields["agent"]).first()
+    before = held.role if held else None
     Membership.objects.update_or_create(user=user, agent=fields["agent"], defaults={"role": fields["role"]})
+    detail = {"before": before, "role": fields["role"], "new": created, "password_set": bool(fields["password"])}
+    audit.record(actor, "role.given", agent=_slug(fields["agent"]), object=user.get_username(), detail=detail)
+
+
+def _slug(agent: Agent | None) -> str:
+    return agent.slug if agent else ""
 
 
 @require_POST
 def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
     access.require_administrator(access.person(request))
-    Membership.objects.filter(pk=pk).delete()
+    with transaction.atomic():
+        row = Membership.objects.select_related("user", "agent").select_for_update(of=("self",)).filter(pk=pk).first()
+        if row:
+            row.delete()
+            who, detail = row.user.get_username(), {"role": row.role}
+            audit.record(access.actor(request), "role.withdrawn", agent=_slug(row.agent), object=who, detail=detail)
     messages.success(request, _("The role is withdrawn."))
     return redirect("settings-people")
 
