@@ -131,7 +131,7 @@ def spend(rule: Rule, spent_nano: int | None, held_nano: int, limit_nano: int) -
     share = (spent_nano + held_nano) / limit_nano
     level = max((step for step in LEVELS if share >= step / 100), default=0)
     if not level or share < rule.threshold:
-        return Verdict("ok", f"{share:.0%} of the limit is used.", figures)
+        return Verdict("ok", f"{_percent(round(share, 3))} of the limit is used.", figures)
     means = {
         70: "it holds, but look at the rest of the window",
         85: "the small models answer now",
@@ -139,7 +139,9 @@ def spend(rule: Rule, spent_nano: int | None, held_nano: int, limit_nano: int) -
         100: "calls are refused now",
     }
     severity: Literal["critical", "high", "medium"] = "critical" if level == 100 else "high" if level > 70 else "medium"
-    return Verdict("bad", f"{share:.0%} of the limit is used: {means[level]}.", figures, level, severity)
+    return Verdict(
+        "bad", f"{_percent(round(share, 3))} of the limit is used: {means[level]}.", figures, level, severity
+    )
 
 
 def drain_lag(rule: Rule, lag: int | None) -> Verdict:

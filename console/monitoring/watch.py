@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -80,8 +81,8 @@ def _of_scopes(own: Mapping[tuple[str, str], AlertRule], now: datetime) -> Itera
         yield Judgement(at("escalation_rate"), place, _escalations(at("escalation_rate"), scope, whole), newest)
         figures = seen[scope.name]
         yield Judgement(at("latency"), place, rules.latency(at("latency"), figures.p95_ms, figures.ended), newest)
-        late = rules.queue_age(at("queue_age"), figures.overdue, figures.oldest_s)
-        yield Judgement(at("queue_age"), place, late, newest)
+        # No release is to blame for reviews that nobody takes up.
+        yield Judgement(at("queue_age"), place, rules.queue_age(at("queue_age"), figures.overdue, figures.oldest_s))
 
 
 def _at(own: Mapping[tuple[str, str], AlertRule], scope: str, name: str) -> Rule:
@@ -160,7 +161,8 @@ def take_back(rule: Rule, scope: Scope, live: Deployment, now: datetime, alert: 
     blamed = judge(rule, evidence.under(scope, live.release, max(live.at, now - rule.window)))
     if blamed.state != "bad":
         return f"Nothing was rolled back: {live.release} alone is not to blame."
-    before = judge(rule, evidence.under(scope, target, live.at - evidence.BEFORE))
+    earlier = replace(rule, window=evidence.BEFORE)
+    before = judge(earlier, evidence.under(scope, target, live.at - evidence.BEFORE))
     if before.state == "missing":
         return f"Nothing was rolled back: too little is known of {target}."
     if before.state == "bad":

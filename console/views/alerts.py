@@ -21,6 +21,7 @@ from console.views.paging import newest, text
 
 MOST_OPEN = 100
 ORDER = ("firing", "acknowledged", "pending")
+WORST = ("critical", "high", "medium")
 
 
 @require_GET
@@ -29,7 +30,7 @@ def index(request: HttpRequest) -> HttpResponse:
     visible = access.alerts_visible(user)
     scope = text(request.GET, "scope")
     rows = visible.filter(scope=scope) if scope else visible
-    standing = sorted(rows.open().order_by("-id")[:MOST_OPEN], key=lambda alert: ORDER.index(alert.state))
+    standing = sorted(rows.open().order_by("-id")[:MOST_OPEN], key=_worst_first)
     context = {
         "open": standing,
         "firing": sum(alert.state == Alert.State.FIRING for alert in standing),
@@ -39,6 +40,10 @@ def index(request: HttpRequest) -> HttpResponse:
         "operated": operated(user),
     }
     return page(request, "alerts.html", context, part="list")
+
+
+def _worst_first(alert: Alert) -> tuple[int, int]:
+    return ORDER.index(alert.state), WORST.index(alert.severity)
 
 
 def operated(user: access.Person) -> list[str]:
@@ -61,7 +66,7 @@ def _alert(request: HttpRequest, row: Alert, problem: str = "", status: int = 20
         "alert": row,
         "rule": RULES.get(row.rule),
         "scope": scope,
-        "target": releases.rollback_target(scope) if scope else None,
+        "target": releases.rollback_target(scope) if scope and row.deployment else None,
         "live": scope.live() if scope else None,
         "may_roll_back": bool(agent) and access.may(user, "administrator", agent),
         "may_acknowledge": row.state == Alert.State.FIRING and access.may(user, "operations", agent),
@@ -72,8 +77,12 @@ def _alert(request: HttpRequest, row: Alert, problem: str = "", status: int = 20
 
 
 def _scope(row: Alert) -> Scope | None:
-    """The scope that the alert is about, with its agent at hand; budgets and the installation have none."""
-    return Scope.objects.with_names().get(pk=row.deployment.scope_id) if row.deployment else None
+    """The scope that the alert is about; budgets and the installation have none."""
+    if row.rule.startswith("spend"):
+        return None
+    agent, channel, topic = [*row.scope.split("/"), "", "", ""][:3]
+    named = Scope.objects.with_names().filter(channel__agent__slug=agent, channel__slug=channel, topic=topic)
+    return named.first() if row.scope else None
 
 
 @require_POST

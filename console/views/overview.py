@@ -27,6 +27,7 @@ from budgets import ledger
 from budgets.models import Budget
 from console import access, audit
 from console.htmx import page
+from console.models import Alert
 from console.monitoring.rules import RULES
 from console.views.paging import text
 from escalations.models import Escalation
@@ -110,7 +111,10 @@ def overview(request: HttpRequest) -> HttpResponse:
         for scope in scopes
     ]
     groups = [_group(user, agent, rows) for agent in agents.values()]
-    needs = [*_firing(user), *_needs(agents.values(), scopes, waiting, money, live)]
+    firing = list(access.alerts_visible(user).firing().order_by("severity", "-id")[: MOST_ALERTS + 1])
+    told = {(alert.rule, alert.scope) for alert in firing}
+    unsaid = {pk: one for pk, one in money.items() if (f"spend_{one.budget.period}", one.budget.owner) not in told}
+    needs = [*_firing(firing), *_needs(agents.values(), scopes, waiting, unsaid, live)]
     totals = {
         "turns": sum(one.turns for one in figures.values()),
         "cost": sum(one.cost_nano for one in figures.values()),
@@ -138,9 +142,8 @@ def _waiting(user: access.Person) -> dict[str, int]:
     return dict(rows.order_by().values_list("scope").annotate(n=Count("id")))
 
 
-def _firing(user: access.Person) -> list[Need]:
+def _firing(found: list[Alert]) -> list[Need]:
     """A line for each of the first few alerts, and one for the rest of them."""
-    found = list(access.alerts_visible(user).firing()[: MOST_ALERTS + 1])
     lines = []
     for alert in found[:MOST_ALERTS]:
         title = RULES[alert.rule].title if alert.rule in RULES else alert.rule

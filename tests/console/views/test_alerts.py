@@ -12,7 +12,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from agents import releases
+from agents.connections import redis_sync
 from agents.models import Deployment, Release, Scope
+from budgets.models import Budget
+from budgets.periods import window
 from console.models import Alert, AlertChange, AlertNotice
 
 Person = Callable[..., Client]
@@ -154,3 +157,25 @@ def test_what_could_not_be_told_is_seen(person: Person, scope: Scope) -> None:
     assert "The callback answered 500." in page
     AlertNotice.objects.update(due_at=None)
     assert "Given up" in html(person("viewer"), "alert", alert.pk)
+
+
+def test_a_budget_that_fires_is_said_once(person: Person, scope: Scope) -> None:
+    Budget.objects.open(actor="user:ada", owner_kind="channel", owner="acme/web", period="day", limit_nano=100)
+    today = window("day", "UTC", timezone.now())
+    redis_sync().hset(f"ph:b:channel:acme/web:{today.key}", mapping={"spent": 90})
+    client = person()
+    assert "Budget of acme/web" in html(client, "overview")
+    alert = make_alert(scope, rule="spend_day", sentence="90 % of the limit is used.", severity="high")
+    page = html(client, "overview")
+    assert "Daily budget, acme/web: 90 % of the limit is used." in page
+    assert "Budget of acme/web" not in page
+    assert reverse("scope-stage", args=[scope.pk]) not in html(client, "alert", alert.pk)
+
+
+def test_the_worst_comes_first(person: Person, scope: Scope) -> None:
+    make_alert(scope)
+    make_alert(scope, rule="latency", severity="high", sentence="It is slow.")
+    client = person()
+    for name in ("alerts", "overview"):
+        page = html(client, name)
+        assert page.index("9 of 10 calls failed.") < page.index("It is slow.")
