@@ -164,7 +164,7 @@ async def reserve(
 
     :raises Exhausted: some budget has no room; nothing is held. :raises Stale: the configuration changed.
     """
-    size = len(orjson.dumps(request.body.get("messages", ()))) + len(orjson.dumps(request.body.get("tools") or 0))
+    size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
     nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
     entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
     hold = await ledger.reserve(redis_async(), call_id, number, nano, caller.limits, context=entry)
@@ -176,8 +176,8 @@ async def reserve(
 
 
 def _output_limit(body: Mapping[str, Any], model: Model) -> int:
-    asked = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_output_tokens
-    return int(asked) * max(1, int(body.get("n") or 1))
+    asked = max(int(body.get("max_completion_tokens") or 0), int(body.get("max_tokens") or 0))
+    return (asked or model.max_output_tokens) * max(1, int(body.get("n") or 1))
 
 
 def _line_up(choice: routing.Choice, retries: int) -> list[Model]:

@@ -51,7 +51,7 @@ def _post(model: Model, request: Request, timeout_s: float, *, stream: bool) -> 
     url = f"{model.base_url}/chat/completions"
     check_literal(url)
     body = {**request.body, "model": model.upstream, "stream": stream}
-    if "max_tokens" not in body and "max_completion_tokens" not in body:
+    if not (body.get("max_tokens") or body.get("max_completion_tokens")):  # null is no bound either
         body["max_tokens"] = model.max_output_tokens
     if stream:
         body["stream_options"] = {**(request.body.get("stream_options") or {}), "include_usage": True}

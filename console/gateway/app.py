@@ -108,6 +108,10 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
         value = body.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most):
             raise Refusal(400, "invalid_request", f"{name} is a whole number from 1 to {most:,}.")
+    if not isinstance(body.get("stream"), (bool, type(None))):
+        raise Refusal(400, "invalid_request", "stream is true or false.")
+    if not isinstance(body.get("stream_options"), (dict, type(None))):
+        raise Refusal(400, "invalid_request", "stream_options is an object.")
     return body
 
 

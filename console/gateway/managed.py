@@ -54,7 +54,7 @@ def _open(body: dict[str, Any], bearer: Bearer, now: Snapshot, channel: str, hea
     Without a case header it opens a case of its own, with what came before in it.
     """
     said = [
-        (message["role"], text_of(message.get("content")))
+        (message["role"], text_of(message.get("content")).replace("\x00", ""))
         for message in body["messages"]
         if message["role"] in ("user", "assistant")
     ]
