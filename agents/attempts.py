@@ -16,7 +16,7 @@ from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
 from agents.parts import Model
 from agents.providers import Completion, Delta, Failed, Request, Usage
-from agents.providers.base import estimate_tokens
+from agents.providers.base import estimate_tokens, text_of
 from budgets import ledger, prices
 from budgets.ledger import Hold
 from guardrails.screen import Screening
@@ -41,7 +41,7 @@ class Attempt:
     first_token: float | None = None
     completion: Completion | None = None
     screenings: list[tuple[str, Screening]] = field(default_factory=list)
-    answer: Screening | None = None
+    answers: dict[int, Screening] = field(default_factory=dict)  # of a plain call, by choice
     settled: bool = False
     cost_nano: int = 0
 
@@ -57,18 +57,19 @@ class Attempt:
         return self.cost_nano
 
     def wire_answer(self) -> dict[str, Any]:
-        """The provider's own answer, but for the model's name and what a guardrail took out of the first choice."""
+        """The provider's own answer, but for the model's name and what a guardrail took out of its choices."""
         assert self.completion is not None
-        raw = {**self.completion.raw, "model": self.model.name}
-        if self.answer and self.answer.action == "redact":
-            first, *others = raw["choices"]
-            message = {**first["message"], "content": self.answer.text}
-            raw["choices"] = [{**first, "message": message}, *others]
-        return raw
+        choices = list(self.completion.raw["choices"])
+        for n, seen in self.answers.items():
+            if seen.action == "redact":
+                choices[n] = {**choices[n], "message": {**choices[n]["message"], "content": seen.text}}
+        return {**self.completion.raw, "model": self.model.name, "choices": choices}
 
     @property
-    def completion_text(self) -> str:
-        return self.completion.text if self.completion else ""
+    def texts(self) -> list[str]:
+        """What each choice of the answer says."""
+        choices = self.completion.raw["choices"] if self.completion else ()
+        return [text_of(choice["message"].get("content")) for choice in choices]
 
     def so_far(self, text: str) -> Usage:
         """The usage to charge when an answer broke off: the whole input, and the tokens that came."""
@@ -76,6 +77,7 @@ class Attempt:
 
     def _entry(self, status: str, error: str, usage: Usage) -> dict[str, str]:
         now = time.perf_counter()
+        screenings = self.screenings + [("outbound", seen) for seen in self.answers.values() if seen.findings]
         certainty = self.model.price.certainty
         price = "estimated" if certainty == "exact" and not usage.counted else certainty
         return {
@@ -86,8 +88,8 @@ class Attempt:
             "stream": "1" if self.stream else "",
             "status": status,
             "error": error[:300],
-            "guardrail": worst(self.screenings),
-            "findings": findings_json(self.screenings) if self.caller.purpose == "gateway" else "",
+            "guardrail": worst(screenings),
+            "findings": findings_json(screenings) if self.caller.purpose == "gateway" else "",
             "input_tokens": str(usage.input_tokens),
             "cached_tokens": str(usage.cached_tokens),
             "output_tokens": str(usage.output_tokens),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 from agents import attempts, knowledge, routing, snapshot
 from agents.asks import Ask, Blocked, Caller, Outcome, Path, Plain, Stale
@@ -15,7 +16,7 @@ from agents.attempts import Attempt
 from agents.known import Known
 from agents.prompting import MAX_SOURCES, compose, question_of, questions_in, retrieval_question
 from agents.providers import Delta, Failed, Request
-from agents.streams import LookBack
+from agents.streams import LookBacks
 from budgets.ledger import Exhausted
 from escalations import edges
 from guardrails import screen
@@ -98,9 +99,10 @@ async def _forward(plain: Plain) -> Attempt:
     attempt = await attempts.call(plain.caller, choice, request, Path(), [])
     try:
         attempt.screenings += [("inbound", inbound)] if inbound.findings else []
-        attempt.answer = _screen_answer(plain, attempt, attempt.completion_text)
-        if attempt.answer.action in ("block", "escalate"):
-            raise Blocked("outbound", attempt.answer, "The answer was withheld by a guardrail.")
+        for number, text in enumerate(attempt.texts):
+            seen = _screen_answer(plain, attempt, number, text)
+            if seen.action in ("block", "escalate"):
+                raise Blocked("outbound", seen, "The answer was withheld by a guardrail.")
     finally:
         await attempt.settle()
     return attempt
@@ -124,7 +126,7 @@ async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
 
 async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
     """The stream behind a look-back buffer, settled however it ends: done, cut, blocked or abandoned by the client."""
-    buffer, usage = LookBack(lambda text: _screen_answer(plain, attempt, text)), None
+    buffer, usage = LookBacks(partial(_screen_answer, plain, attempt)), None
     try:
         async for delta in deltas:
             usage = delta.usage or usage
@@ -153,10 +155,10 @@ async def _screened(plain: Plain) -> tuple[Request, Screening]:
     return Request(body, language=inbound.language), inbound
 
 
-def _screen_answer(plain: Plain, attempt: Attempt, text: str) -> Screening:
+def _screen_answer(plain: Plain, attempt: Attempt, choice: int, text: str) -> Screening:
     seen = screen.outbound(text, plain.caller.live.guardrails, canary=plain.caller.live.canary)
     if seen.findings:
-        attempt.screenings = [row for row in attempt.screenings if row[0] != "outbound"] + [("outbound", seen)]
+        attempt.answers[choice] = seen
     return seen
 
 

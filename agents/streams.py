@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from agents.asks import Blocked
@@ -14,12 +15,38 @@ LOOK_BACK = 240
 STRIDE = 120
 
 
+class LookBacks:
+    """A look-back for each choice of a stream; what belongs to no choice leaves after all that they hold."""
+
+    def __init__(self, screen: Callable[[int, str], Screening]) -> None:
+        self._screen = screen
+        self._of: dict[int, LookBack] = {}
+
+    @property
+    def seen(self) -> str:
+        return "\n".join(buffer.seen for buffer in self._of.values())
+
+    def push(self, delta: Delta) -> Iterator[Delta]:
+        """The pieces that may leave now. :raises Blocked: some text has become something that must not."""
+        if not delta.raw.get("choices"):
+            yield from self.flush()
+            yield delta
+            return
+        if delta.choice not in self._of:
+            self._of[delta.choice] = LookBack(partial(self._screen, delta.choice))
+        yield from self._of[delta.choice].push(delta)
+
+    def flush(self) -> Iterator[Delta]:
+        """The rest, screened."""
+        for buffer in self._of.values():
+            yield from buffer.flush()
+
+
 class LookBack:
     """Holds the last `LOOK_BACK` characters back and screens the text again after every `STRIDE` new ones.
 
-    Redactions happen inside the held part, so they never reach back into what has left. Pieces without text
-    (roles, tool calls,
-    usage) pass as they came, in order.
+    Redactions happen inside the held part, so they never reach back into what has left. Pieces without text (roles,
+    tool calls, usage) pass as they came, in order.
     """
 
     def __init__(self, screen: Callable[[str], Screening]) -> None:
@@ -43,8 +70,8 @@ class LookBack:
         self._template = dict(delta.raw)
         if self._unscreened >= STRIDE and len(self._held) > LOOK_BACK:
             self._check()
-            cut = len(self._held) - LOOK_BACK
-            yield self._leave(cut)
+            if (cut := len(self._held) - LOOK_BACK) > 0:  # a redaction may have left less than that
+                yield self._leave(cut)
         if delta.finish or delta.usage is not None:
             yield from self.flush()
             choice = {**delta.raw["choices"][0], "delta": {}}

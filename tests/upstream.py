@@ -58,10 +58,14 @@ class Says:
         out = await _event_stream(request)
         head = _head(asked, "chat.completion.chunk")
         await _event(out, {**head, "choices": [_choice({"role": "assistant", "content": ""})]})
-        for start in range(0, len(text), self.piece):
-            await _event(out, {**head, "choices": [_choice({"content": text[start : start + self.piece]})]})
+        said = (text, *self.others)
+        for start in range(0, max(map(len, said)), self.piece):
+            for n, one in enumerate(said):
+                if piece := one[start : start + self.piece]:
+                    await _event(out, {**head, "choices": [_choice({"content": piece}, index=n)]})
             await asyncio.sleep(self.pause)
-        await _event(out, {**head, "choices": [_choice({}, self.finish)]})
+        for n in range(len(said)):
+            await _event(out, {**head, "choices": [_choice({}, self.finish, n)]})
         if self.usage and (asked.body.get("stream_options") or {}).get("include_usage"):
             await _event(out, {**head, "choices": [], "usage": _usage(self.usage)})
         await out.write(b"data: [DONE]\n\n")
@@ -195,8 +199,8 @@ def _head(asked: Asked, kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-upstream", "object": kind, "created": 1_790_000_000, "model": asked.body["model"]}
 
 
-def _choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish}
+def _choice(delta: dict[str, Any], finish: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "finish_reason": finish}
 
 
 def _usage(told: tuple[int, int, int]) -> dict[str, Any]:

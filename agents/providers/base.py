@@ -44,7 +44,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One piece of a streamed answer; `raw` is the provider's chunk.
+    """One piece of one choice of a streamed answer; `raw` is the provider's chunk.
 
     The last one carries the usage where it is told.
     """
@@ -53,6 +53,7 @@ class Delta:
     text: str = ""
     usage: Usage | None = None
     finish: str = ""
+    choice: int = 0
 
 
 class Failed(Exception):

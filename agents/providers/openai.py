@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -38,9 +39,9 @@ async def stream(model: Model, request: Request, timeout_s: float) -> AsyncItera
             async for line in _lines(response):
                 if line == b"[DONE]":
                     return
-                delta = _delta(line)
-                finished = finished or bool(delta.finish)
-                yield delta
+                for delta in _deltas(line):
+                    finished = finished or bool(delta.finish)
+                    yield delta
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         raise _failure(error) from error
     if not finished:
@@ -107,23 +108,32 @@ def _completion(raw: bytes, request: Request) -> Completion:
     try:
         answer = orjson.loads(raw)
         choice = answer["choices"][0]
-        text = text_of(choice["message"].get("content"))
+        texts = [text_of(each["message"].get("content")) for each in answer["choices"]]
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise Failed("garbage", "The provider answered 200 with something that is not a chat completion.") from error
-    usage = usage_of(answer.get("usage")) or _estimated(request, text)
-    return Completion(text, usage, str(choice.get("finish_reason") or ""), answer)
+    usage = usage_of(answer.get("usage")) or _estimated(request, "\n".join(texts))
+    return Completion(texts[0], usage, str(choice.get("finish_reason") or ""), answer)
 
 
-def _delta(line: bytes) -> Delta:
+def _deltas(line: bytes) -> list[Delta]:
+    """The chunk, one piece for each choice in it."""
     try:
         chunk = orjson.loads(line)
         if chunk.get("error"):
             raise Failed("cut", str(chunk["error"])[:300])
-        choices = chunk.get("choices") or [{}]
-        text = text_of((choices[0].get("delta") or {}).get("content"))
-    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        choices, usage = chunk.get("choices") or [], usage_of(chunk.get("usage"))
+        alone = [chunk] if len(choices) == 1 else [{**chunk, "choices": [choice]} for choice in choices]
+        pieces = [_piece(raw, raw["choices"][0]) for raw in alone]
+    except (ValueError, AttributeError, TypeError) as error:
         raise Failed("garbage", "The provider streamed something that is not a chunk.") from error
-    return Delta(chunk, text, usage_of(chunk.get("usage")), str(choices[0].get("finish_reason") or ""))
+    if not pieces:
+        return [Delta(chunk, usage=usage)]
+    return [*pieces[:-1], replace(pieces[-1], usage=usage)]
+
+
+def _piece(raw: Mapping[str, Any], choice: Mapping[str, Any]) -> Delta:
+    text = text_of((choice.get("delta") or {}).get("content"))
+    return Delta(raw, text, finish=str(choice.get("finish_reason") or ""), choice=int(choice.get("index") or 0))
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
