@@ -14,6 +14,7 @@ from agents.knowledge.text import content_lemmas
 from agents.providers.base import Completion
 
 CITATION = regex.compile(r"\[(\d{1,2})\]")
+SUPPORTED = 0.6  # the share of an answer's words that its source carries when it says the same in its own way
 NUMBER = regex.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -51,11 +52,16 @@ def features(completion: Completion, sources: Sequence[Hit], language: str) -> F
 
 
 def confidence(seen: Features) -> float:
-    """0 to 1 by fixed weights: what the question finds in the sources counts most, ungrounded numbers cost most."""
+    """0 to 1 by fixed weights: what the question finds in the sources counts most, ungrounded numbers cost most.
+
+    A good source vouches only for what it says: an answer in other words than its source's is worth as little as one
+    without a source.
+    """
     if seen.unsupported:
         return 0.05
     base = 0.60 * min(1.0, seen.top_score / 0.8) + 0.25 * seen.support + 0.15 * seen.citations
-    return round(max(0.0, min(1.0, base * seen.numbers_grounded)), 4)
+    grounded = seen.numbers_grounded * min(1.0, seen.support / SUPPORTED)
+    return round(max(0.0, min(1.0, base * grounded)), 4)
 
 
 def reasons(seen: Features) -> list[str]:

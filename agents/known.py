@@ -12,6 +12,7 @@ from agents.asks import Ask, Outcome, Path
 from agents.attempts import Attempt
 from agents.knowledge import Hit
 from agents.knowledge.text import content_lemmas
+from agents.prompting import declines
 from agents.providers import Failed
 from budgets.ledger import Exhausted
 from escalations import edges
@@ -84,6 +85,8 @@ class Known:
         live = self.ask.live
         completion = self.attempts[-1].completion
         assert completion is not None
+        if declines(completion.text):
+            completion = replace(completion, unsupported=True)
         if (opening := live.openings.get(self.language)) and not completion.unsupported:
             completion = replace(completion, text=f"{opening} {completion.text}")
         with path.step("screened_answer") as step:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
+
+from tests.upstream import Upstream
 
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
@@ -25,3 +28,11 @@ def pytest_runtest_setup() -> None:
     """Unix sockets (PostgreSQL, Redis) stay open; of the network, only this machine can be reached."""
     enable_socket()
     socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Upstream]:
+    """The one provider of models that all tests share; who scripts it tells it to forget first."""
+    server = Upstream().start()
+    yield server
+    server.stop()

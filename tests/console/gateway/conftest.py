@@ -23,16 +23,15 @@ from typing import Any
 
 import openai
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 from pytest_django import DjangoDbBlocker
 
 from agents import calls, releases, snapshot
-from agents.connections import redis_sync
 from agents.models import Agent, Call, Release, Scope
 from console.models import ApiKey
 from tests import world
+from tests.committed import committed
 from tests.upstream import Upstream
 
 BASE = Path(__file__).resolve().parents[3]
@@ -135,18 +134,8 @@ class Gateway:
 @pytest.fixture(scope="module")
 def db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """In place of the usual one: what is written stays written, until the module is over."""
-    with django_db_blocker.unblock():
-        redis_sync().flushdb()
+    with committed(django_db_blocker):
         yield
-        call_command("flush", verbosity=0, interactive=False)
-        redis_sync().flushdb()
-
-
-@pytest.fixture(scope="session")
-def provider() -> Iterator[Upstream]:
-    server = Upstream().start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
