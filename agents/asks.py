@@ -147,7 +147,9 @@ class Outcome:
     escalate: Mapping[str, Any] | None = None
 
     def for_the_person_in_charge(self) -> Outcome:
-        """The same, withheld: a person has taken the case over and decides what is said."""
+        """The same without a word to the customer: a person has taken the case over and decides what is said."""
+        if self.outcome in ("escalated", "withheld"):
+            return replace(self, reply="", reply_by="")
         ask = without_model("owned_by_human", "A person took the case over while the agent was at work.", self.language)
         return replace(
             self, outcome="escalated", reply="", reply_by="", reason=ask.reason, rule=ask.rule, escalate=ask.escalate

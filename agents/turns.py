@@ -169,7 +169,7 @@ def finish(claimed: Claimed, outcome: Outcome) -> bool:
     if turn.outcome != Turn.Outcome.PENDING or turn.runs != claimed.run:
         return False
     case = Case.objects.select_for_update().get(pk=turn.case_id)
-    if case.owner_epoch != claimed.owner_epoch and outcome.outcome in ("answered", "clarified", "refused"):
+    if case.owner_epoch != claimed.owner_epoch:
         outcome = outcome.for_the_person_in_charge()
     if outcome.escalate:
         turn.escalation = escalate(claimed.turn, outcome, claimed.history)
