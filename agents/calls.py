@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db import Error as DatabaseError
-from django.db import connection, models, transaction
 from redis import RedisError, ResponseError
 
 from agents.attempts import STREAM
@@ -20,6 +20,7 @@ from agents.models import Call
 from guardrails.models import Finding
 from guardrails.screen import Seen
 
+BAD = "ph:calls:bad"
 GROUP = "postgres"
 BATCH = 2_000
 BLOCK_MS = 250
@@ -87,12 +88,25 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     decoded = [
         {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()} for _, fields in entries
     ]
-    write(decoded)
+    try:
+        write(decoded)
+    except (ValueError, DataError, IntegrityError):
+        _write_apart(decoded)
     pipe = redis_sync().pipeline(transaction=False)
     ids = [entry_id for entry_id, _ in entries]
     pipe.xack(STREAM, GROUP, *ids)
     pipe.xdel(STREAM, *ids)
     pipe.execute()
+
+
+def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
+    """One by one: an entry that cannot be a row is kept aside in `BAD` and holds up nobody."""
+    for entry in entries:
+        try:
+            write([entry])
+        except (ValueError, DataError, IntegrityError) as error:
+            log.exception("a call cannot be written down: %s", type(error).__name__)
+            redis_sync().xadd(BAD, dict(entry), maxlen=10_000)  # type: ignore[arg-type]
 
 
 @transaction.atomic
@@ -104,7 +118,8 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMP TABLE incoming (LIKE agents_call INCLUDING DEFAULTS) ON COMMIT DROP")
         cursor.execute("ALTER TABLE incoming DROP COLUMN id")
-        with cursor.copy(f"COPY incoming ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+        copying = f"COPY incoming ({', '.join(COLUMNS)}) FROM STDIN"
+        with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for entry in entries:
                 copy.write_row(row(entry))
         names = ", ".join(COLUMNS)
@@ -113,11 +128,14 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
             f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt) {names} FROM incoming "
             "ORDER BY call_id, attempt, (status = 'expired') "
             f"ON CONFLICT (call_id, attempt) DO UPDATE SET {updates} "
-            "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id",
+            "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id, attempt",
         )
-        fresh = {str(found[0]) for found in cursor.fetchall()}
+        fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
+    untold = set(fresh)
     for entry in entries:
-        if entry.get("findings") and entry["call_id"] in fresh:
+        attempt = (entry["call_id"], int(entry.get("attempt") or 1))
+        if entry.get("findings") and attempt in untold:
+            untold.remove(attempt)
             _write_findings(entry)
     return len(fresh)
 

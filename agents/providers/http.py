@@ -48,7 +48,7 @@ def check_literal(url: str) -> None:
         return
     if not address.is_global:
         raise Failed(
-            "client", f"{host} is a private address; list it in PILOTHOUSE_PROVIDER_ALLOWED_HOSTS.", sent=False
+            "connect", f"{host} is a private address; list it in PILOTHOUSE_PROVIDER_ALLOWED_HOSTS.", sent=False
         )
 
 

@@ -16,6 +16,7 @@ from agents.providers.http import check_literal, session
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 CONNECT_S = 3.0
+MOST_TOKENS = 100_000_000
 
 
 async def complete(model: Model, request: Request, timeout_s: float) -> Completion:
@@ -162,7 +163,8 @@ def usage_of(told: Any) -> Usage | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return usage if min(usage.input_tokens, usage.output_tokens, usage.cached_tokens) >= 0 else None
+    told_of = (usage.input_tokens, usage.output_tokens, usage.cached_tokens)
+    return usage if all(0 <= tokens <= MOST_TOKENS for tokens in told_of) else None
 
 
 def _estimated(request: Request, text: str) -> Usage:
@@ -179,6 +181,8 @@ def _failure(error: Exception) -> Failed:
         )
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Failed("connect", "The provider did not accept the connection in time.", sent=False)
+    if isinstance(error, aiohttp.InvalidURL):
+        return Failed("connect", "The provider's address is not one that can be called.", sent=False)
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return Failed("timeout", "The provider did not answer in time.")
     return Failed("cut", f"The connection to the provider broke: {type(error).__name__}.")
