@@ -22,6 +22,6 @@ def committed(blocker: DjangoDbBlocker) -> Iterator[None]:
         redis_sync().flushdb()
         snapshot.forget()
         yield
-        call_command("flush", verbosity=0, interactive=False)
+        call_command("flush", verbosity=0, interactive=False, reset_sequences=False)  # caches know rows by their ids
         redis_sync().flushdb()
         snapshot.forget()
