@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import log
+from math import exp, log
 from typing import Any
 
 from django.db import connection
@@ -17,6 +17,7 @@ from agents.models import Version
 CANDIDATES = 24
 FUZZY_FLOOR = 0.30
 BODY, HEAD, ASKED, FUZZY = 0.70, 0.20, 0.30, 0.35
+CLEAR = 0.7
 TELLING = 2.2  # information that a question needs to be told from others: one word that a tenth of the passages hold
 OTHER_LANGUAGE = 0.75
 OTHER_TOPIC = 0.9
@@ -148,7 +149,9 @@ def _scored(row: tuple[Any, ...], asked: Asked) -> Hit:
         score *= OTHER_LANGUAGE
     if asked.topic and its_topic != asked.topic:
         score *= OTHER_TOPIC
-    return Hit(pk, sha, title, url, heading, text, min(1.0, score), its_language, its_topic, str(updated or ""))
+    if score > CLEAR:  # bent towards 1 without reaching it, so that the best stays first
+        score = 1 - (1 - CLEAR) * exp((CLEAR - score) / (1 - CLEAR))
+    return Hit(pk, sha, title, url, heading, text, score, its_language, its_topic, str(updated or ""))
 
 
 def _same(asked: frozenset[str], heading: str) -> float:

@@ -20,6 +20,7 @@ from agents.providers.base import Completion, Delta, Request, Usage, estimate_to
 NAME = "local/extractive"
 MAX_SENTENCES = 3
 SUPPORT_FLOOR = 0.34
+NEAR = 0.9
 NO_SUPPORT = {
     "en": "I have no source that answers this.",
     "pl": "Nie mam źródła, które na to odpowiada.",
@@ -67,7 +68,7 @@ def _quotes(question: str, language: str, sources: Sequence[Hit]) -> list[Quote]
     candidates = [
         (number, place, source, sentence)
         for number, source in enumerate(sources[:3], start=1)
-        if source.score >= 0.75 * sources[0].score
+        if source.document_sha == sources[0].document_sha and source.score >= NEAR * sources[0].score
         for place, sentence in enumerate(sentences(source.text))
         if len(sentence) > 12 and not sentence.endswith(":")
     ]
@@ -76,7 +77,7 @@ def _quotes(question: str, language: str, sources: Sequence[Hit]) -> list[Quote]
     wanted = _weights(question, language, [sentence for *_, sentence in candidates])
     vector = ngram_vector(question)
     quotes = [
-        Quote(sentence, number, _score(sentence, source, wanted, vector, language), place)
+        Quote(sentence, number, _score(sentence, place, source, wanted, vector, language), place)
         for number, place, source, sentence in candidates
     ]
     best = sorted(quotes, key=lambda quote: -quote.score)[:MAX_SENTENCES]
@@ -93,12 +94,13 @@ def _weights(question: str, language: str, texts: Sequence[str]) -> dict[str, fl
     return {word: log(1 + len(texts) / (count + 0.5)) for word, count in holding.items()}
 
 
-def _score(sentence: str, source: Hit, wanted: dict[str, float], vector: object, language: str) -> float:
+def _score(sentence: str, place: int, source: Hit, wanted: dict[str, float], vector: object, language: str) -> float:
+    """Its share of the question, how alike they look, and a little for standing early: that is where answers stand."""
     present = _lemmas(sentence, source.language or language)
     total = sum(wanted.values()) or 1.0
     overlap = sum(weight for word, weight in wanted.items() if word in present) / total
     fuzzy = max(0.0, float(ngram_vector(sentence) @ vector))  # type: ignore[operator]
-    return source.score * (0.25 + overlap + 0.6 * fuzzy)
+    return source.score * (0.25 + overlap + 0.6 * fuzzy + 0.15 / (1 + place))
 
 
 def _lemmas(text: str, language: str) -> set[str]:
