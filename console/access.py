@@ -101,6 +101,13 @@ def alerts_visible(user: Person) -> AlertQuerySet:
     return rows if None in roles(user) else rows.filter(agent__in=agents_visible(user).values("slug"))
 
 
+def agents_administered(user: Person) -> QuerySet[Agent]:
+    if may(user, "administrator"):
+        return Agent.objects.all()
+    held = roles(user).items()
+    return Agent.objects.filter(pk__in=[agent for agent, role in held if agent and role == "administrator"])
+
+
 def reviewable(user: Person) -> list[str]:
     """The names of the scopes whose escalations the person may decide."""
     return [scope.name for scope in scopes_visible(user) if may(user, "operations", scope.channel.agent_id)]

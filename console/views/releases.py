@@ -18,6 +18,7 @@ from console.views.paging import newest, text
 
 MOST_DEPLOYMENTS = 1_000
 MOST_DOCUMENTS = 60
+MOST_AGENTS = 8
 ARRIVES_WITHIN_S = 60
 
 
@@ -61,7 +62,13 @@ def index(request: HttpRequest) -> HttpResponse:
     return page(
         request,
         "releases.html",
-        {"lines": lines, "releases": listed, "since": now - stretch, "live_on": _live_on(lines)},
+        {
+            "lines": lines,
+            "releases": listed,
+            "since": now - stretch,
+            "live_on": _live_on(lines),
+            "publishable": access.agents_administered(user)[:MOST_AGENTS],
+        },
         part="list",
     )
 

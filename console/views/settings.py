@@ -42,14 +42,6 @@ def changed() -> None:
     transaction.on_commit(partial(snapshot.bump))
 
 
-def administered(user: access.Person) -> QuerySet[Agent]:
-    """The agents that the person administers."""
-    held = access.roles(user)
-    if access.may(user, "administrator"):
-        return Agent.objects.all()
-    return Agent.objects.filter(pk__in=[agent for agent, role in held.items() if agent and role == "administrator"])
-
-
 # --- agents, channels, scopes ------------------------------------------------------------------------------------
 
 
@@ -57,7 +49,7 @@ def administered(user: access.Person) -> QuerySet[Agent]:
 def agents(request: HttpRequest) -> HttpResponse:
     user = access.person(request)
     rows = access.agents_visible(user).prefetch_related("channels__scopes")
-    mine = set(administered(user).values_list("pk", flat=True))
+    mine = set(access.agents_administered(user).values_list("pk", flat=True))
     may_create = access.may(user, "administrator")
     return page(
         request,
@@ -150,7 +142,7 @@ def _write_down(request: HttpRequest, form: forms.AgentForm | forms.ChannelForm,
 
 
 def keys_visible(user: access.Person) -> QuerySet[ApiKey]:
-    mine = administered(user)
+    mine = access.agents_administered(user)
     reach = Q(agent__in=mine) | Q(agent=None) if access.may(user, "administrator") else Q(agent__in=mine)
     return ApiKey.objects.select_related("agent", "channel__agent").filter(reach)
 
@@ -160,7 +152,7 @@ def keys_visible(user: access.Person) -> QuerySet[ApiKey]:
 def keys(request: HttpRequest) -> HttpResponse:
     """The list, and a new key, whose secret this answer alone shows."""
     user = access.person(request)
-    mine = administered(user)
+    mine = access.agents_administered(user)
     if not mine.exists() and not access.may(user, "administrator"):
         raise PermissionDenied(_("Keys are for administrators."))
     everywhere = access.may(user, "administrator")
@@ -278,7 +270,7 @@ def budgets_administered(user: access.Person) -> list[Budget]:
     every = list(Budget.objects.all())
     if access.may(user, "administrator"):
         return every
-    slugs = set(administered(user).values_list("slug", flat=True))
+    slugs = set(access.agents_administered(user).values_list("slug", flat=True))
     return [row for row in every if row.owner_kind in ("agent", "channel") and row.owner.partition("/")[0] in slugs]
 
 

@@ -10,7 +10,7 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents import releases
+from agents import knowledge, releases
 from agents.models import Agent, Deployment, Release, Scope, Version
 from console import access
 from console.api import requests
@@ -50,12 +50,17 @@ class Versions(Resource):
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        """A new version, or the one that has this content already. Nothing is live by this."""
+        """A new version, or the one that has this content already. Nothing is live by this.
+
+        Knowledge is `{"documents": [...]}`: hashes of documents that are stored, or documents to store, each
+        `{"title", "language", "body", "topic"?, "url"?}`.
+        """
         asked = requests.body(request, requests.VersionRequest)
+        agent = _own_agent(request, asked["agent"])
         version = releases.add_version(
-            _own_agent(request, asked["agent"]),
+            agent,
             asked["kind"],
-            asked["content"],
+            _with_documents(asked["content"]) if asked["kind"] == Version.Kind.KNOWLEDGE else asked["content"],
             author=actor_of(request),
             note=asked["note"],
         )
@@ -182,6 +187,13 @@ def _own_agent(request: Request, slug: str) -> Agent:
     if not slug and key.agent is None:
         raise access.Unclear("Name the agent.")
     return one(access.key_agents(key), slug=slug) if slug else one(access.key_agents(key))
+
+
+def _with_documents(content: Any) -> Any:
+    try:
+        return knowledge.take_in(content)
+    except ValueError as error:
+        raise releases.Invalid(f"Knowledge: {error}") from error
 
 
 def _parts(agent: Agent, numbers: dict[str, int]) -> dict[str, Version]:

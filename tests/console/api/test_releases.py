@@ -138,3 +138,27 @@ def test_a_rollback_raises_the_epoch_when_it_has_committed(api: Api, web: Channe
 def test_nobody_is_promoted_through_the_door(api: Api, scope: int) -> None:
     for path in (f"scopes/{scope}/promote", f"scopes/{scope}/stage"):
         assert api.post(path, {"stage": "expanded"}).status_code == 404
+
+
+def test_knowledge_can_be_sent_whole_and_is_named_by_hash_from_then_on(api: Api, web: Channel) -> None:
+    document = {"title": "Returns", "language": "en", "body": "You have 30 days to return an order."}
+    made = api.post("versions", {"agent": "acme", "kind": "knowledge", "content": {"documents": [document]}})
+    assert made.status_code == 201
+    [sha] = made.json()["content"]["documents"]
+    again = api.post("versions", {"agent": "acme", "kind": "knowledge", "content": {"documents": [sha]}})
+    assert again.json()["id"] == made.json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("documents", "says"),
+    [
+        (["0" * 64], "send it whole"),
+        ([{"title": "x"}], "a title, a language and a body"),
+        ([{"title": "x", "language": "en", "body": "y", "colour": "red"}], "no field colour"),
+        ([7], "list of content hashes"),
+    ],
+)
+def test_knowledge_that_cannot_be_stored_says_why(api: Api, web: Channel, documents: list[Any], says: str) -> None:
+    response = api.post("versions", {"agent": "acme", "kind": "knowledge", "content": {"documents": documents}})
+    assert response.status_code == 400
+    assert says in response.json()["error"]["message"]
