@@ -16,13 +16,14 @@ from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
 from agents.parts import Model
 from agents.providers import Completion, Delta, Failed, Request, Usage
-from agents.providers.base import estimate_tokens, text_of
+from agents.providers.base import STREAM_S, estimate_tokens, text_of
 from budgets import ledger, prices
 from budgets.ledger import Hold
 from guardrails.screen import Screening
 
 GUARDRAIL = {"allow": "passed", "redact": "redacted", "block": "blocked", "escalate": "escalated"}
 RETRY_PAUSE_S = 0.2
+SPARE_S = 60  # from the end of an attempt to its settlement, at the very most
 STREAM = "ph:calls"
 
 
@@ -169,7 +170,10 @@ async def reserve(
     size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
     nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
     entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
-    hold = await ledger.reserve(redis_async(), call_id, number, nano, caller.limits, context=entry)
+    longest = STREAM_S if stream else caller.live.routes.timeout_s
+    hold = await ledger.reserve(
+        redis_async(), call_id, number, nano, caller.limits, ttl_s=longest + SPARE_S, context=entry
+    )
     attempt = Attempt(caller, model, choice, hold, size, stream)
     if hold.epoch > caller.epoch:
         await ledger.release(redis_async(), hold)

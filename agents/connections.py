@@ -36,7 +36,7 @@ def redis_async() -> redis_async_api.Redis:
     client = _async_clients.get(loop)
     if client is None:
         pool = redis_async_api.BlockingConnectionPool.from_url(
-            settings.REDIS_URL, max_connections=128, timeout=5, socket_timeout=5, socket_connect_timeout=2, **NO_RETRY
+            settings.REDIS_URL, max_connections=128, timeout=10, socket_timeout=5, socket_connect_timeout=5, **NO_RETRY
         )
         client = redis_async_api.Redis(connection_pool=pool)
         _async_clients[loop] = client

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -109,7 +109,10 @@ async def _outcome(claimed: Claimed) -> Outcome:
 async def _heartbeat(claimed: Claimed) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_S)
-        await in_database(extend, claimed)
+        try:
+            await in_database(extend, claimed)
+        except DatabaseError as error:  # the lease outlasts a short outage
+            log.warning("turn %s: its lease could not be extended: %s", claimed.turn.pk, type(error).__name__)
 
 
 def claim(turn_id: uuid.UUID) -> Claimed | None:

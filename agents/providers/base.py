@@ -8,6 +8,8 @@ from typing import Any
 
 from agents.knowledge.search import Hit
 
+STREAM_S = 300.0  # no stream goes on for longer
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from agents.parts import Model
-from agents.providers.base import Completion, Delta, Failed, Request, Usage, estimate_tokens, text_of
+from agents.providers.base import STREAM_S, Completion, Delta, Failed, Request, Usage, estimate_tokens, text_of
 from agents.providers.http import check_literal, session
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -50,6 +50,7 @@ async def stream(model: Model, request: Request, timeout_s: float) -> AsyncItera
 
 
 def _post(model: Model, request: Request, timeout_s: float, *, stream: bool) -> dict[str, Any]:
+    """A stream may take long as a whole; what must not take long is the silence between two of its pieces."""
     url = f"{model.base_url}/chat/completions"
     check_literal(url)
     body = {**request.body, "model": model.upstream, "stream": stream}
@@ -65,7 +66,9 @@ def _post(model: Model, request: Request, timeout_s: float, *, stream: bool) -> 
         "data": orjson.dumps(body),
         "headers": headers,
         "allow_redirects": False,
-        "timeout": aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S, sock_read=min(timeout_s, 30)),
+        "timeout": aiohttp.ClientTimeout(
+            total=STREAM_S if stream else timeout_s, connect=CONNECT_S, sock_read=min(timeout_s, 30)
+        ),
     }
 
 

@@ -15,7 +15,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from agents.models import Release
-from console import access, audit
+from console import access, audit, tries
 from console.context import NAV, PREFERENCES
 from console.views.paging import text
 
@@ -29,17 +29,32 @@ class SignIn(auth.LoginView):
     template_name = "sign-in.html"
     redirect_authenticated_user = True
 
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if wait := tries.wait(self._keys()):
+            minutes = -(-wait // 60)
+            response = self.render_to_response(self.get_context_data(minutes=minutes), status=429)
+            response["Retry-After"] = str(wait)
+            return response
+        return super().post(request, *args, **kwargs)
+
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         with transaction.atomic():
             response = super().form_valid(form)
+            tries.forget(self._keys())
             self._record(audit.actor_of(form.get_user()), "person.signed_in", form.get_user().get_username())
         return response
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        tries.count(self._keys())
         name = text(form.data, "username", 150)
         known = User.objects.filter(username=name).exists()
         self._record("system:sign-in", "person.refused", name if known else "")
         return super().form_invalid(form)
+
+    def _keys(self) -> dict[str, int]:
+        """What tries are counted by, and how many of each are allowed: a name from an address, and the address."""
+        address, name = self.request.META.get("REMOTE_ADDR", ""), text(self.request.POST, "username", 150).lower()
+        return {f"{address} {name}": 10, address: 50}
 
     def _record(self, actor: str, action: str, who: str) -> None:
         audit.record(actor, action, object=who, detail={"from": self.request.META.get("REMOTE_ADDR", "")})
