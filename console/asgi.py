@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Mapping
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 
@@ -15,7 +17,9 @@ django_application = get_asgi_application()
 from agents import snapshot  # noqa: E402
 from agents.providers import http  # noqa: E402
 from console.gateway.app import app as gateway  # noqa: E402
-from console.gateway.wire import Receive, Scope, Send  # noqa: E402
+from console.gateway.wire import Receive, Scope, Send, send_json  # noqa: E402
+
+MAX_BODY = 12 * 1024 * 1024
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -24,7 +28,31 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif scope["type"] == "http" and scope["path"].startswith("/v1/"):
         await gateway(scope, receive, send)
     else:
-        await django_application(dict(scope), receive, send)
+        await _django(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+async def _django(scope: Scope, receive: Receive, send: Send) -> None:
+    """Django writes a body to disk before any view can refuse it, so what is too large for all of them ends here."""
+    left = MAX_BODY
+
+    async def bounded() -> Mapping[str, Any]:
+        nonlocal left
+        event = await receive()
+        left -= len(event.get("body", b""))
+        if left < 0:
+            raise _TooLarge
+        return event
+
+    try:
+        await django_application(dict(scope), bounded, send)
+    except _TooLarge:
+        message = f"The request is larger than {MAX_BODY // 1024 // 1024} MB."
+        error = {"code": "request_too_large", "message": message, "details": {}}
+        await send_json(send, 413, {"error": error}, {"connection": "close"})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

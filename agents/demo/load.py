@@ -49,7 +49,9 @@ def load_demo(*, author: str) -> Agent:
             saved = Scope.objects.create(channel=row, topic=scope.topic, stage=scope.stage)
             releases.deploy(saved, good, actor="user:admin", reason="First release of the demo.")
     for budget in described.budgets:
-        Budget.objects.create(
+        Budget.objects.open(
+            actor=author,
+            reason="First budgets of the demo.",
             owner_kind=budget.owner_kind,
             owner=budget.owner,
             period=budget.period,

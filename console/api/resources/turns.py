@@ -19,6 +19,7 @@ from console.api.idempotency import once
 from console.api.pages import page
 from console.api.resource import IDEMPOTENCY, PREFER, WAIT, Resource, documented, listed, one
 from console.api.serializers import TurnSerializer
+from escalations import outbox
 
 TAG = "turns"
 
@@ -72,11 +73,13 @@ class OneTurn(Resource):
 
     @documented(TurnSerializer, parameters=[WAIT, PREFER], tag=TAG)
     def get(self, request: Request, pk: uuid.UUID) -> Response:
-        """A turn; with `wait`, as soon as it has an outcome."""
+        """A turn; with `wait`, as soon as it has an outcome. Fetching a person's answer acknowledges the decision."""
         turn = one(access.key_turns(key_of(request)), pk=pk)
         if turn.outcome == Turn.Outcome.PENDING and (seconds := waiting.wanted(request)):
             wait_for(pk, seconds)
             turn = one(access.key_turns(key_of(request)), pk=pk)
+        if turn.escalation and turn.reply_by and (decision := turn.escalation.standing()):
+            outbox.acknowledge(decision)
         return Response(TurnSerializer(turn).data)
 
 

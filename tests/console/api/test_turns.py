@@ -7,12 +7,16 @@ import time
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
+from agents import tasks
 from agents.connections import redis_sync
 from agents.models import Channel, Release, Turn
 from console.api import waiting
+from escalations import queue
+from escalations.models import Delivery
 from tests.console.api.conftest import Api, Issue, away, code, escalate, make_turn
 
 
@@ -202,3 +206,20 @@ def test_turns_are_listed_by_case_and_outcome(api: Api, web: Channel) -> None:
     assert [row["outcome"] for row in api.walk("turns", case="a")] == ["pending", "answered"]
     assert [row["case"] for row in api.walk("turns", outcome="failed")] == ["b"]
     assert code(api.get("turns", outcome="good")) == (400, "invalid")
+
+
+def test_fetching_a_persons_answer_acknowledges_the_decision(issue: Issue, web: Channel) -> None:
+    anna = User.objects.create_user("anna")
+    turn = make_turn(web, outcome="escalated", escalation=escalate(web))
+    assert turn.escalation_id
+    claim = queue.claim(turn.escalation_id, anna)
+    queue.decide(
+        turn.escalation_id, user=anna, token=claim.token, revision=claim.revision, kind="answered", text="On Monday."
+    )
+    api = issue("turns", channel=web)
+    assert api.get(f"turns/{turn.pk}").json()["reply"] == ""
+    Delivery.objects.update(due_at=timezone.now())
+    tasks.deliver_decisions()
+    assert Delivery.objects.get().state == "sent"
+    assert api.get(f"turns/{turn.pk}").json()["reply"] == "On Monday."
+    assert Delivery.objects.get().state == "acknowledged"
