@@ -29,7 +29,8 @@ def ask(chunks: Iterator[bytes], path: str = "/api/v1/turns") -> tuple[int, Any,
 
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
         "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
     }  # fmt: skip
     asyncio.run(asgi.application(scope, receive, send))
