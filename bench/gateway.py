@@ -44,20 +44,20 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 WORKERS = "2"
 QUESTION = (
     "Hello, I ordered a tent two weeks ago and one of the poles is bent. I would like to know how long I can return "
-    "it, who pays for the parcel, and whether I have to send back the pegs as well, because I have already used them once."
+    "it, who pays for the parcel, and whether I have to send back the pegs as well, because I used them once."
 )
 
 
 PREAMBLE = """# Gateway
 
-Measured on {day} with `bin/bench gateway` on {cores} cores, Python {python}, {s:.0f} s each. Server ({workers} processes),
-provider, load, Redis, PostgreSQL and drain share the machine. The provider answers at once. On in Pilothouse: API key,
-guardrails on question and answer (default policy, en pl de), four budgets held and settled, the durable call log. The bare
-forwarder (plain ASGI, aiohttp) does nothing but forward: it is the limit.
+Measured on {day} with `bin/bench gateway` on {cores} cores, Python {python}, {s:.0f} s each. Server ({workers}
+processes), provider, load, Redis, PostgreSQL and drain share the machine. The provider answers at once. On in
+Pilothouse: API key, guardrails on question and answer (default policy, en pl de), four budgets held and settled, the
+durable call log. The bare forwarder (plain ASGI, aiohttp) does nothing but forward: it is the limit.
 """
 AFTERWARDS = """
-Added over the bare forwarder at 1 client: {added:.2f} ms (median). Afterwards {rows:,} rows in the call log; the spend of
-every budget is {balance} their sum.
+Added over the bare forwarder at 1 client: {added:.2f} ms (median). Afterwards {rows:,} rows in the call log; the spend
+of every budget is {balance} their sum.
 """
 
 
