@@ -4,11 +4,7 @@ import os
 import signal
 import socket
 
-import pytest
-
 from tests.house.conftest import STOP_S, free_port, left_of, wait_for
-
-pytest.importorskip("console.health", reason="bin/up waits for /readyz, which is not there yet")
 
 
 def test_comes_up_and_shows_its_secrets(running):
