@@ -25,6 +25,7 @@ GROUP = "postgres"
 BATCH = 2_000
 BLOCK_MS = 250
 IDLE_MS = 15_000
+GATHER_S = 0.2
 log = logging.getLogger(__name__)
 
 COLUMNS = [
@@ -54,7 +55,12 @@ def drain(stopped: Callable[[], bool], consumer: str) -> None:
                 claimed_at = time.monotonic()
                 _, stale, *_ = redis.xautoclaim(STREAM, GROUP, consumer, IDLE_MS, count=BATCH)
                 _move([entry for entry in stale if entry[1]])
-            _move(_read(consumer))
+            entries = _read(consumer)
+            _move(entries)
+            if (
+                len(entries) < BATCH and not stopped()
+            ):  # a transaction for a few rows costs as much as for many: let some gather
+                time.sleep(GATHER_S)
         except (RedisError, DatabaseError) as error:
             log.warning("calls wait in the stream: %s", type(error).__name__)
             connection.close()
