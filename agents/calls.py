@@ -25,7 +25,7 @@ GROUP = "postgres"
 BATCH = 2_000
 BLOCK_MS = 250
 IDLE_MS = 15_000
-GATHER_S = 0.2
+GATHER_S = 0.2  # a transaction for a few rows costs as much as one for many
 log = logging.getLogger(__name__)
 
 COLUMNS = [
@@ -57,9 +57,7 @@ def drain(stopped: Callable[[], bool], consumer: str) -> None:
                 _move([entry for entry in stale if entry[1]])
             entries = _read(consumer)
             _move(entries)
-            if (
-                len(entries) < BATCH and not stopped()
-            ):  # a transaction for a few rows costs as much as for many: let some gather
+            if len(entries) < BATCH and not stopped():
                 time.sleep(GATHER_S)
         except (RedisError, DatabaseError) as error:
             log.warning("calls wait in the stream: %s", type(error).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from itertools import chain, repeat
 from typing import Any
 
 import orjson
@@ -149,7 +150,7 @@ def test_what_a_drain_read_and_did_not_write_is_read_again(monkeypatch: pytest.M
 
 def test_a_batch_that_postgres_refuses_stays_in_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     redis_sync().xadd("ph:calls", entry())  # type: ignore[arg-type]
-    looks = iter([False, False, True])
+    looks = chain([False, False], repeat(True))
     with monkeypatch.context() as away:
         away.setattr(calls, "write", lambda entries: (_ for _ in ()).throw(calls.DatabaseError("away")))
         calls.drain(lambda: next(looks), "unlucky")
