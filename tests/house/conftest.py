@@ -17,6 +17,7 @@ BASE = Path(__file__).resolve().parents[2]
 START_S = 130  # bin/up gives up after 120 and says why
 STOP_S = 12  # bin/up promises 10
 NOT_INHERITED = {"DATABASE_URL", "REDIS_URL", "PILOTHOUSE_DATA", "DJANGO_SETTINGS_MODULE"}
+KEY = "ph_house001_" + "k" * 32
 
 
 class Instance:
@@ -99,8 +100,9 @@ def left_of(data: Path) -> list[str]:
 
 @pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance with the demo, for every test that leaves it as it was."""
-    instance = Instance(tmp_path_factory.mktemp("house") / "data")
+    """An instance with the demo, for every test that leaves it able to serve the next."""
+    env = {"PILOTHOUSE_API_KEY": KEY, "PILOTHOUSE_PROVIDER_ALLOWED_HOSTS": "127.0.0.1", "UPSTREAM_API_KEY": "sk-house"}
+    instance = Instance(tmp_path_factory.mktemp("house") / "data", env=env)
     try:
         yield instance.wait_until_ready()
     finally:
