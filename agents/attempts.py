@@ -23,6 +23,7 @@ from guardrails.screen import Screening
 
 GUARDRAIL = {"allow": "passed", "redact": "redacted", "block": "blocked", "escalate": "escalated"}
 RETRY_PAUSE_S = 0.2
+LONGEST_WAIT_S = 1.0  # a provider that wants to be left alone for longer is
 SPARE_S = 60  # from the end of an attempt to its settlement, at the very most
 STREAM = "ph:calls"
 
@@ -46,15 +47,27 @@ class Attempt:
     settled: bool = False
     cost_nano: int = 0
 
-    async def settle(self, status: str = "ok", error: str = "", usage: Usage | None = None) -> int:
-        """Give back the hold, charge what was used, write the call down; once. Returns nano-dollars."""
+    async def settle(
+        self,
+        status: str = "ok",
+        error: str = "",
+        usage: Usage | None = None,
+        *,
+        worked: bool | None = True,
+        pause_s: float = 0.0,
+    ) -> int:
+        """Give back the hold, charge what was used, write the call down; once. Returns nano-dollars.
+
+        `worked` and `pause_s` are what the breaker learns of the provider.
+        """
         if self.settled:
             return self.cost_nano
         self.settled = True
         usage = usage or (self.completion.usage if self.completion else Usage(0, 0))
         self.cost_nano = prices.cost(self.model.price, usage.input_tokens, usage.cached_tokens, usage.output_tokens)
         entry = self._entry(status, error, usage)
-        await asyncio.shield(ledger.settle(redis_async(), self.hold, self.cost_nano, entry))
+        settling = ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
+        await asyncio.shield(settling)
         return self.cost_nano
 
     def wire_answer(self) -> dict[str, Any]:
@@ -166,13 +179,21 @@ async def reserve(
     """Hold the most that the attempt can cost in every budget that applies.
 
     :raises Exhausted: some budget has no room; nothing is held. :raises Stale: the configuration changed.
+    :raises Open: the provider is left alone.
     """
     size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
     nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
     entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
     longest = STREAM_S if stream else caller.live.routes.timeout_s
     hold = await ledger.reserve(
-        redis_async(), call_id, number, nano, caller.limits, ttl_s=longest + SPARE_S, context=entry
+        redis_async(),
+        call_id,
+        number,
+        nano,
+        caller.limits,
+        ttl_s=longest + SPARE_S,
+        context=entry,
+        circuit=model.circuit,
     )
     attempt = Attempt(caller, model, choice, hold, size, stream)
     if hold.epoch > caller.epoch:
@@ -186,10 +207,43 @@ def _output_limit(body: Mapping[str, Any], model: Model) -> int:
     return (asked or model.max_output_tokens) * max(1, int(body.get("n") or 1))
 
 
-def _line_up(choice: routing.Choice, retries: int) -> list[Model]:
-    """The chain, its first model tried again before the next one is asked."""
+def _line_up(choice: routing.Choice, retries: int) -> list[tuple[Model, bool]]:
+    """The chain; its first model is there again, and marked so, before the next one is asked."""
     first, *others = choice.models
-    return [first] * (1 + retries) + others
+    return [(first, False), *[(first, True)] * retries, *((model, False) for model in others)]
+
+
+def _worth_asking(again: bool, failure: Failed) -> bool:
+    """A second try at the same model: not at one that is left alone, and only while retries are few."""
+    return not again or (failure.kind != "open" and RETRIES.take())
+
+
+class RetryBudget:
+    """Retries are at most a share of this process's calls, so that an outage is not answered with a storm; where calls
+    are few, so many a second are allowed all the same.
+    """
+
+    def __init__(self, share: float, a_second: float, spare: float) -> None:
+        self.share, self.a_second, self.most = share, a_second, spare
+        self.left, self.at = spare, time.monotonic()
+
+    def call(self) -> None:
+        now = time.monotonic()
+        self.left = min(self.most, self.left + self.share + (now - self.at) * self.a_second)
+        self.at = now
+
+    def take(self) -> bool:
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+RETRIES = RetryBudget(share=0.1, a_second=2, spare=20)
+
+
+def not_asked(error: ledger.Open) -> Failed:
+    return Failed("open", str(error), sent=False, retry_after=error.retry_s)
 
 
 async def call(caller: Caller, choice: routing.Choice, request: Request, path: Path, made: list[Attempt]) -> Attempt:
@@ -197,11 +251,21 @@ async def call(caller: Caller, choice: routing.Choice, request: Request, path: P
 
     :raises Exhausted: before a model answered; Failed: the last failure when none did.
     """
-    call_id, failure = new_call_id(), Failed("client", "No model is configured.", sent=False)
-    line_up = _line_up(choice, caller.live.routes.retries)
-    for number, model in enumerate(line_up, start=1):
+    call_id, number, failure = new_call_id(), 0, Failed("client", "No model is configured.", sent=False)
+    RETRIES.call()
+    for model, again in _line_up(choice, caller.live.routes.retries):
+        if not _worth_asking(again, failure):
+            continue
+        number += 1
+        if failure.sent:
+            await asyncio.sleep(min(failure.retry_after, LONGEST_WAIT_S) or RETRY_PAUSE_S)
         with path.step("held") as step:
-            attempt = await reserve(caller, model, choice, request, call_id, number)
+            try:
+                attempt = await reserve(caller, model, choice, request, call_id, number)
+            except ledger.Open as error:
+                failure = not_asked(error)
+                step.say("circuit open", model=model.name, retry_s=error.retry_s)
+                continue
             made.append(attempt)
             step.say(
                 f"${attempt.hold.nano / 1e9:.6f}",
@@ -220,10 +284,8 @@ async def call(caller: Caller, choice: routing.Choice, request: Request, path: P
             failure = error
             if not error.retryable:
                 break
-            if number < len(line_up):
-                await asyncio.sleep(min(error.retry_after, 1.0) or RETRY_PAUSE_S)
         except BaseException:
-            await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far("")))
+            await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(""), worked=None))
             raise
         else:
             return attempt
@@ -234,14 +296,28 @@ async def settle_failure(attempt: Attempt, error: Failed, text: str = "") -> Non
     """An attempt that broke off after it was sent is charged its input and what came; a refused one costs nothing."""
     broke_off = error.sent and error.kind in ("timeout", "cut", "garbage")
     status = "timeout" if error.kind == "timeout" else "error"
-    await attempt.settle(status, str(error), attempt.so_far(text) if broke_off else Usage(0, 0))
+    await attempt.settle(
+        status,
+        str(error),
+        attempt.so_far(text) if broke_off else Usage(0, 0),
+        worked=False if error.retryable else None,
+        pause_s=error.retry_after if error.retry_after > LONGEST_WAIT_S else 0.0,
+    )
 
 
 async def open_stream(caller: Caller, choice: routing.Choice, request: Request) -> tuple[Attempt, AsyncIterator[Delta]]:
     """An attempt whose first piece has arrived, and its pieces. Until then a failure fails over unseen."""
-    call_id, failure = new_call_id(), Failed("client", "No model is configured.", sent=False)
-    for number, model in enumerate(_line_up(choice, caller.live.routes.retries), start=1):
-        attempt = await reserve(caller, model, choice, request, call_id, number, stream=True)
+    call_id, number, failure = new_call_id(), 0, Failed("client", "No model is configured.", sent=False)
+    RETRIES.call()
+    for model, again in _line_up(choice, caller.live.routes.retries):
+        if not _worth_asking(again, failure):
+            continue
+        number += 1
+        try:
+            attempt = await reserve(caller, model, choice, request, call_id, number, stream=True)
+        except ledger.Open as error:
+            failure = not_asked(error)
+            continue
         deltas = providers.stream(model, request, caller.live.routes.timeout_s)
         try:
             first = await anext(deltas)
@@ -254,7 +330,7 @@ async def open_stream(caller: Caller, choice: routing.Choice, request: Request) 
             if not error.retryable:
                 break
         except BaseException:
-            await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far("")))
+            await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(""), worked=None))
             raise
         else:
             attempt.first_token = time.perf_counter()

@@ -37,6 +37,14 @@ class Model:
     price: prices.Price
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def circuit(self) -> str:
+        """What fails together: this model, at this provider, with this credential. Models in this process never do."""
+        if self.dialect == "local":
+            return ""
+        account = self.credential.removeprefix("env:")
+        return f"{self.upstream} at {urlsplit(self.base_url).netloc}" + (f" ({account})" if account else "")
+
     def secret(self) -> str:
         """The credential's value, read when it is needed so that it is nowhere else."""
         return os.environ.get(self.credential.removeprefix("env:"), "") if self.credential else ""

@@ -141,7 +141,7 @@ async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta])
         await attempt.settle(usage=attempt.so_far(buffer.seen))
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(buffer.seen)))
+        await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(buffer.seen), worked=None))
         raise
     await attempt.settle(usage=usage or attempt.so_far(buffer.seen))
 

@@ -1,11 +1,14 @@
 -- The only writer of money. One file, a few verbs, each atomic; ARGV[1] names the verb, amounts are whole nano-dollars.
 -- ph:b:<budget>:<window>  hash {spent, held, overshoot}
--- ph:h:<call>:<attempt>   hash {nano, expires, keys, context, asked} while money is held; `expired` once it is an estimate
+-- ph:h:<call>:<attempt>   hash {nano, expires, keys, context, asked, circuit} while money is held; `expired` once it
+--                         is an estimate
 -- ph:s:<call>:<attempt>   mark: "over", or the id of a reserve that nobody waits for any more
 -- ph:holds                zset of holds by the second at which they expire, on this server's clock
 -- ph:calls                stream of log entries; only the drain takes entries off
-local HOLDS, STREAM, EPOCH = 'ph:holds', 'ph:calls', 'ph:epoch'
-local EXHAUSTED, HELD, THERE, ENDED = 0, 1, 2, 3
+-- ph:circuit:<name>       hash {fails, trips, until, probe} of a provider that fails; ph:circuits, the set of their names
+local HOLDS, STREAM, EPOCH, CIRCUITS = 'ph:holds', 'ph:calls', 'ph:epoch', 'ph:circuits'
+local EXHAUSTED, HELD, THERE, ENDED, OPEN = 0, 1, 2, 3, 4
+local FAILS, PAUSE, LONGEST_PAUSE, PROBE, FORGOTTEN = 5, 5, 30, 30, 120
 
 local function whole(number) return string.format('%.0f', number) end
 
@@ -52,9 +55,48 @@ local function log_for(context, fields)
   redis.call('XADD', STREAM, '*', unpack(entry))
 end
 
+-- When the circuit lets a call through again; nil: now. Of those that come after a pause only the first may probe.
+local function closed_until(circuit, now)
+  if circuit == '' then return nil end
+  local found = redis.call('HMGET', 'ph:circuit:' .. circuit, 'until', 'probe')
+  if not found[1] then return nil end
+  if now < tonumber(found[1]) then return tonumber(found[1]) end
+  if now < tonumber(found[2] or '0') then return math.min(tonumber(found[2]), now + 1) end
+  return nil
+end
+
+local function probes(circuit, now)
+  local key = 'ph:circuit:' .. circuit
+  if redis.call('HEXISTS', key, 'until') == 1 then
+    redis.call('HSET', key, 'probe', string.format('%.3f', now + PROBE))
+  end
+end
+
+-- What a call says of its provider: 'good', 'bad' or '' (nothing). Calls that were under way when the circuit opened
+-- neither close it nor keep it open for longer. `pause`: what the provider itself asked for.
+local function learn(circuit, verdict, pause, now)
+  if circuit == '' then return end
+  local key = 'ph:circuit:' .. circuit
+  local till = tonumber(redis.call('HGET', key, 'until') or '0')
+  if now < till then return end
+  redis.call('HDEL', key, 'probe')
+  if verdict == 'good' then
+    if redis.call('DEL', key) == 1 then redis.call('SREM', CIRCUITS, circuit) end
+  elseif verdict == 'bad' then
+    local fails = redis.call('HINCRBY', key, 'fails', 1)
+    if till > 0 or fails >= FAILS or pause > 0 then
+      local trips = redis.call('HINCRBY', key, 'trips', 1)
+      local pauses = math.max(pause, math.min(PAUSE * 2 ^ (trips - 1), LONGEST_PAUSE))
+      redis.call('HSET', key, 'until', string.format('%.3f', now + pauses))
+      redis.call('SADD', CIRCUITS, circuit)
+    end
+    redis.call('EXPIRE', key, FORGOTTEN + math.ceil(pause))
+  end
+end
+
 local verbs = {}
 
--- KEYS: hold, mark, counters…  ARGV: verb, name, nano, ttl, now, context, asked, counter_ttl, limits…
+-- KEYS: hold, mark, counters…  ARGV: verb, name, nano, ttl, now, context, asked, counter_ttl, circuit, limits…
 -- `asked` is the id of this asking: a repeated reserve of the same attempt has another one.
 verbs.reserve = function()
   local hold, mark, name, nano = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
@@ -62,11 +104,14 @@ verbs.reserve = function()
   local there = redis.call('HMGET', hold, 'nano', 'expires', 'keys', 'expired')
   local marked = redis.call('GET', mark)
   if there[4] or marked == 'over' or marked == ARGV[7] then return {ENDED, epoch} end
+  local now = clock(ARGV[5])
+  local reopens = not there[1] and closed_until(ARGV[9], now)
+  if reopens then return {OPEN, epoch, string.format('%.3f', reopens - now)} end
   if there[1] then nano = 0 end
   local pressure = 0
   for i = 3, #KEYS do
     local spent, held = counter(KEYS[i])
-    local limit = tonumber(ARGV[i + 6])
+    local limit = tonumber(ARGV[i + 7])
     if nano > 0 and spent + held + nano > limit then return {EXHAUSTED, epoch, i - 3, whole(spent), whole(held)} end
     pressure = math.max(pressure, limit > 0 and (spent + held + nano) / limit or 1)
   end
@@ -77,20 +122,25 @@ verbs.reserve = function()
   end
   local keys = counters()
   add(keys, 'held', nano, ARGV[8])
-  local expires = string.format('%.3f', clock(ARGV[5]) + tonumber(ARGV[4]))
+  if ARGV[9] ~= '' then
+    probes(ARGV[9], now)
+    redis.call('HSET', hold, 'circuit', ARGV[9])
+  end
+  local expires = string.format('%.3f', now + tonumber(ARGV[4]))
   redis.call('HSET', hold, 'nano', ARGV[3], 'expires', expires, 'keys', table.concat(keys, '\n'), 'context', ARGV[6],
     'asked', ARGV[7])
   redis.call('ZADD', HOLDS, expires, name)
   return {HELD, epoch, share, expires}
 end
 
--- KEYS: hold, mark, counters…  ARGV: verb, name, nano, now, expires, mark_ttl, counter_ttl, entry fields…
+-- KEYS: hold, mark, counters…
+-- ARGV: verb, name, nano, now, expires, mark_ttl, counter_ttl, circuit, verdict, pause, entry fields…
 verbs.settle = function()
   local hold, mark, name, nano, ttl = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3]), ARGV[7]
   if redis.call('GET', mark) == 'over' then return 0 end
   local there = redis.call('HMGET', hold, 'nano', 'expired')
   local keys, held = counters(), tonumber(there[1] or '0')
-  local entry = {unpack(ARGV, 8)}
+  local entry = {unpack(ARGV, 11)}
   if there[2] then  -- it had become an estimate: what is added is the difference, and the entry replaces the estimate's
     add(keys, 'spent', nano - held, ttl)
     for _, part in ipairs({'late', '1', 'estimate_nano', there[1]}) do entry[#entry + 1] = part end
@@ -105,14 +155,16 @@ verbs.settle = function()
   take_off(hold, name)
   redis.call('SET', mark, 'over', 'EX', ARGV[6])
   redis.call('XADD', STREAM, '*', unpack(entry))
+  learn(ARGV[8], ARGV[9], tonumber(ARGV[10]), clock(ARGV[4]))
   return 1
 end
 
 -- KEYS: hold, mark  ARGV: verb, name, mark_ttl, counter_ttl
 verbs.release = function()
   local hold, mark, name = KEYS[1], KEYS[2], ARGV[2]
-  local there = redis.call('HMGET', hold, 'nano', 'expired', 'context', 'keys')
+  local there = redis.call('HMGET', hold, 'nano', 'expired', 'context', 'keys', 'circuit')
   if not there[1] then return 0 end
+  if there[5] then redis.call('HDEL', 'ph:circuit:' .. there[5], 'probe') end  -- it was not sent, so it proves nothing
   add(split(there[4]), there[2] and 'spent' or 'held', -tonumber(there[1]), ARGV[4])
   take_off(hold, name)
   if there[2] then

@@ -8,6 +8,8 @@
   Should the real figure come after all, the charge is corrected, and the later entry of the same call and attempt
   (`late` = 1, `estimate_nano` = what it replaces) takes the place of the estimate: one row, the last word wins.
 - Holds expire by Redis's clock, so the clocks of machines need not agree.
+- The same scripts carry the circuit breaker: five bad calls in a row (or a provider that asks for a pause) open a
+  circuit for 5, 10, 20, then 30 s for every process; after a pause one call probes, and closes it or trips it again.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ SETTLE_WITHIN_S = 5.0
 EXPIRED_AT_ONCE = 500
 ABANDONED_AT_ONCE = 256
 PLANS = 4_096
-HELD, THERE, ENDED = 1, 2, 3  # as ledger.lua answers; 0 is exhausted
+CIRCUITS = "ph:circuits"
+VERDICTS = {True: "good", False: "bad", None: ""}
+HELD, THERE, ENDED, OPEN = 1, 2, 3, 4  # as ledger.lua answers; 0 is exhausted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Hold:
     epoch: int
     expires_at: float
     pressure: float
+    circuit: str = ""
 
     @property
     def name(self) -> str:
@@ -100,6 +105,15 @@ class Exhausted(Exception):
         self.resets_at = resets_at
 
 
+class Open(Exception):
+    """The provider has failed too often; nothing was held. `retry_s`: seconds until it is worth asking again."""
+
+    def __init__(self, circuit: str, retry_s: float) -> None:
+        super().__init__(f"{circuit} has failed repeatedly and is left alone for {retry_s:.0f} s.")
+        self.circuit = circuit
+        self.retry_s = retry_s
+
+
 class Unavailable(Exception):
     """Redis cannot be reached, so no money can be held: nothing may be sent."""
 
@@ -121,13 +135,16 @@ async def reserve(
     ttl_s: float = HOLD_S,
     now: datetime | None = None,
     context: Mapping[str, str] | None = None,
+    circuit: str = "",
 ) -> Hold:
     """Hold `nano` in every limit, or in none; the same call and attempt again returns the hold that is there.
 
     Nano 0 (a model that costs nothing) is held even where nothing is left, so that a crash leaves its row too.
-    `context` is what `expire` writes into the log should this process die; `now` is for tests.
+    `context` is what `expire` writes into the log should this process die; `circuit` is the provider's name for the
+    breaker; `now` is for tests.
 
     :raises Exhausted: some budget has no room. :raises Unavailable: Redis is away, nothing may be sent.
+    :raises Open: the provider has failed too often.
     :raises AlreadySettled: the attempt was settled, abandoned or has expired. :raises ValueError: a negative hold.
     """
     if nano < 0:
@@ -142,7 +159,7 @@ async def reserve(
             redis,
             RESERVE_WITHIN_S,
             keys,
-            ("reserve", name, nano, ttl_s, _stamp(now), entry, asked, COUNTER_TTL_S, *plan.nanos),
+            ("reserve", name, nano, ttl_s, _stamp(now), entry, asked, COUNTER_TTL_S, circuit, *plan.nanos),
         )
     except BaseException as error:
         _abandon(redis, name, asked)
@@ -151,10 +168,12 @@ async def reserve(
         raise
     code, epoch = answer[0], answer[1]
     if code == HELD:
-        return Hold(call_id, attempt, nano, plan.keys, epoch, float(answer[3]), float(answer[2]))
+        return Hold(call_id, attempt, nano, plan.keys, epoch, float(answer[3]), float(answer[2]), circuit)
     if code == THERE:
         held_in = tuple(_text(answer[5]).split("\n")) if answer[5] else ()
-        return Hold(call_id, attempt, int(answer[4]), held_in, epoch, float(answer[3]), float(answer[2]))
+        return Hold(call_id, attempt, int(answer[4]), held_in, epoch, float(answer[3]), float(answer[2]), circuit)
+    if code == OPEN:
+        raise Open(circuit, float(answer[2]))
     if code == ENDED:
         raise AlreadySettled(name)
     full = answer[2]
@@ -162,9 +181,19 @@ async def reserve(
 
 
 async def settle(
-    redis: AsyncRedis, hold: Hold, nano: int, entry: Mapping[str, str | bytes], *, now: datetime | None = None
+    redis: AsyncRedis,
+    hold: Hold,
+    nano: int,
+    entry: Mapping[str, str | bytes],
+    *,
+    worked: bool | None = None,
+    pause_s: float = 0.0,
+    now: datetime | None = None,
 ) -> bool:
     """Give back the hold, charge `nano` where it was held, and append `entry` to the log; once, else False.
+
+    `worked` says whether the provider answered (None: this call tells nothing of it), `pause_s` how long it asked to be
+    left alone.
 
     :raises Unavailable: Redis is away; the hold will expire into a charge of its own amount.
     :raises ValueError: a negative charge, or no entry: a call without a row would be lost.
@@ -172,7 +201,8 @@ async def settle(
     if nano < 0 or not entry:
         raise ValueError("A charge is not negative, and has an entry for the log.")
     fields = [part for pair in entry.items() for part in pair]
-    arguments = ("settle", hold.name, nano, _stamp(now), hold.expires_at, MARK_TTL_S, COUNTER_TTL_S, *fields)
+    learnt = (hold.circuit, VERDICTS[worked], pause_s)
+    arguments = ("settle", hold.name, nano, _stamp(now), hold.expires_at, MARK_TTL_S, COUNTER_TTL_S, *learnt, *fields)
     return bool(await _ask(redis, hold, arguments))
 
 
@@ -212,6 +242,19 @@ def balances(redis: Redis, limits: Iterable[Limit], now: datetime | None = None)
 
 
 balances_sync = balances
+
+
+def open_circuits(redis: Redis) -> dict[str, float]:
+    """The providers that are left alone now, and for how many seconds more (0: the next call probes)."""
+    names = sorted(_text(name) for name in redis.sscan_iter(CIRCUITS))
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.hget(f"ph:circuit:{name}", "until")
+    now = float(redis.time()[0])
+    found = dict(zip(names, pipe.execute(), strict=True))
+    if gone := [name for name, until in found.items() if until is None]:
+        redis.srem(CIRCUITS, *gone)
+    return {name: max(0.0, float(until) - now) for name, until in found.items() if until is not None}
 
 
 def rebuild(redis: Redis, spent: Mapping[Limit, int], now: datetime | None = None) -> None:

@@ -59,7 +59,7 @@ class Delta:
 
 
 class Failed(Exception):
-    """A model did not answer. `kind`: connect, timeout, rate_limit, server, client, garbage or cut."""
+    """A model did not answer. `kind`: connect, timeout, rate_limit, server, client, garbage, cut, open (not asked)."""
 
     def __init__(
         self, kind: str, message: str, *, status: int = 0, retry_after: float = 0.0, sent: bool = True

@@ -12,6 +12,7 @@ from pytest_django import DjangoDbBlocker
 from agents import calls, cases, snapshot, tasks
 from agents.models import Agent, Call, Scope, Turn
 from agents.providers import http
+from budgets import ledger
 from tests import world
 from tests.committed import committed
 from tests.upstream import Upstream
@@ -30,9 +31,16 @@ def agent(db: None) -> Agent:
     return world.make_agent(languages=("en", "pl", "de"))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred turns on one loop are not a Redis that is away."""
+    monkeypatch.setattr(ledger, "RESERVE_WITHIN_S", 30.0)
+
+
 @pytest.fixture
 def upstream(provider: Upstream) -> Upstream:
     provider.forget()
+    world.close_circuits()
     return provider
 
 

@@ -163,6 +163,7 @@ def house(db: None, provider: Upstream, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def gateway(house: Gateway) -> Gateway:
     house.upstream.forget()
+    world.close_circuits()
     return house
 
 
