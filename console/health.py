@@ -227,6 +227,8 @@ def _state() -> Iterator[GaugeMetricFamily]:
     yield _gauge(
         "processes", "Processes that follow the configuration.", ["kind"], [([k], n) for k, n in alive().items()]
     )
+    circuits = [([name], seconds) for name, seconds in ledger.open_circuits(redis_sync()).items()]
+    yield _gauge("circuit_open_seconds", "Providers that are left alone, and for how long.", ["provider"], circuits)
     budgets = list(Budget.objects.active())
     balances = ledger.balances(redis_sync(), [budget.limit() for budget in budgets])
     rows = []

@@ -20,9 +20,9 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 from redis import RedisError
 
-from agents import metrics, snapshot
+from agents import metrics, parts, snapshot
 from agents.connections import redis_sync
-from agents.models import Agent, Deployment, Scope
+from agents.models import Agent, Deployment, Release, Scope
 from budgets import ledger
 from budgets.models import Budget
 from console import access, audit
@@ -114,7 +114,11 @@ def overview(request: HttpRequest) -> HttpResponse:
     firing = list(access.alerts_visible(user).firing().order_by("severity", "-id")[: MOST_ALERTS + 1])
     told = {(alert.rule, alert.scope) for alert in firing}
     unsaid = {pk: one for pk, one in money.items() if (f"spend_{one.budget.period}", one.budget.owner) not in told}
-    needs = [*_firing(firing), *_needs(agents.values(), scopes, waiting, unsaid, live)]
+    needs = [
+        *_firing(firing),
+        *_left_alone([*live.values(), *stable.values()]),
+        *_needs(agents.values(), scopes, waiting, unsaid, live),
+    ]
     totals = {
         "turns": sum(one.turns for one in figures.values()),
         "cost": sum(one.cost_nano for one in figures.values()),
@@ -157,6 +161,23 @@ def _firing(found: list[Alert]) -> list[Need]:
     if len(found) > MOST_ALERTS:
         lines.append(Need("bad", "alert", _("More alerts are firing"), reverse("alerts")))
     return lines
+
+
+def _left_alone(served: list[Deployment]) -> list[Need]:
+    """Providers of what is live here whose circuit is open: their models are not asked for the moment."""
+    try:
+        found = ledger.open_circuits(redis_sync())
+    except RedisError:
+        return []
+    ids = {row.release_id for row in served} if found else set()
+    contents = Release.objects.filter(pk__in=ids).values_list("models__content", flat=True).distinct()
+    used = {model.circuit for content in contents for model in parts.routes(content).models.values()}
+    says = _("%(model)s keeps failing and is left alone for %(seconds)d s: fallbacks or people answer")
+    return [
+        Need("bad", "alert", says % {"model": name, "seconds": seconds}, reverse("calls") + "?status=error")
+        for name, seconds in found.items()
+        if name in used
+    ]
 
 
 def _needs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from agents import releases
+from agents.connections import redis_sync
 from agents.models import Agent, Call, Case, Release, Scope, Turn
 from budgets.models import Budget
 from guardrails.models import Finding
@@ -328,3 +331,19 @@ def test_the_playground_sends_a_testers_turn_and_keeps_what_fails(
     assert client.post(reverse("playground-say"), {"scope": scope.pk, "message": " "}).status_code == 422
     assert person("viewer").post(reverse("playground-say"), {"scope": scope.pk, "message": "Hi"}).status_code == 403
     assert person("operations", "other").get(reverse("playground"), {"case": turn.case_id}).status_code == 404
+
+
+def test_the_overview_names_the_provider_that_is_left_alone_to_those_whom_it_concerns(
+    person: Person, agent: Agent, scope: Scope, live: Release
+) -> None:
+    model = {"base_url": "https://models.example/v1", "price": {"input": "1", "output": "2"}}
+    content = {"models": {"small": model}, "tiers": {"small": ["small"]}}
+    version = releases.add_version(agent, "models", content, author="user:ada")
+    release = releases.publish(agent, {**live.parts(), "models": version}, author="user:ada")
+    releases.deploy(scope, release, actor="user:ada")
+    for name in ("small at models.example", "other at elsewhere.example"):
+        redis_sync().hset(f"ph:circuit:{name}", "until", str(time.time() + 25))
+        redis_sync().sadd("ph:circuits", name)
+    text = person("viewer").get(reverse("overview")).content.decode()
+    assert "small at models.example keeps failing and is left alone for 2" in text
+    assert "elsewhere.example" not in text
