@@ -336,9 +336,15 @@ def _initialise(cluster: Path, binaries: Path, account: pwd.struct_passwd | None
         **_as(account),
     )
     if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}").splitlines()[-1]
+        reason = _complaint(done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}")
         raise CannotStart(f"PostgreSQL could not make its files in {cluster.parent}: {reason}")
     making.rename(cluster)
+
+
+def _complaint(said: str) -> str:
+    """The line that says what went wrong; initdb's last ones are about cleaning up."""
+    lines = said.splitlines()
+    return next((line for line in lines if re.search(r"FATAL|PANIC|ERROR|error:", line)), lines[-1])
 
 
 def _postgres(data: Path, *, throw_away: bool) -> Process:

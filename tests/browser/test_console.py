@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.house.conftest import Instance
+from tests.house.conftest import Instance, instance
 
 pytestmark = pytest.mark.browser
 
@@ -69,13 +69,10 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop() -> Iterator[Shop]:
     env = {"PILOTHOUSE_API_KEY": KEY, "PILOTHOUSE_ADMIN_PASSWORD": PASSWORD, "PILOTHOUSE_DECISION_HOLD_SECONDS": "0.5"}
-    instance = Instance(tmp_path_factory.mktemp("browser") / "data", env=env)
-    try:
-        yield Shop(instance.wait_until_ready())
-    finally:
-        instance.clean_up()
+    with instance(**env) as started:
+        yield Shop(started)
 
 
 @pytest.fixture(scope="module")

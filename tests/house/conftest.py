@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,15 +100,36 @@ def left_of(data: Path) -> list[str]:
     return found
 
 
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Not in pytest's: each of root's sessions that starts closes that one to PostgreSQL's account, whoever uses it."""
+    with tempfile.TemporaryDirectory(prefix="pilothouse-") as made:
+        yield Path(made)
+
+
+@contextmanager
+def instance(**env: str) -> Iterator[Instance]:
+    """One with the demo, in a folder of its own, for as long as this lasts."""
+    with folder() as data:
+        started = Instance(data / "data", env=env)
+        try:
+            yield started.wait_until_ready()
+        finally:
+            started.clean_up()
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with folder() as made:
+        yield made
+
+
 @pytest.fixture(scope="package")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def running() -> Iterator[Instance]:
     """An instance with the demo, for every test that leaves it able to serve the next."""
     env = {"PILOTHOUSE_API_KEY": KEY, "PILOTHOUSE_PROVIDER_ALLOWED_HOSTS": "127.0.0.1", "UPSTREAM_API_KEY": "sk-house"}
-    instance = Instance(tmp_path_factory.mktemp("house") / "data", env=env)
-    try:
-        yield instance.wait_until_ready()
-    finally:
-        instance.clean_up()
+    with instance(**env) as started:
+        yield started
 
 
 @pytest.fixture

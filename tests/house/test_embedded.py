@@ -1,6 +1,7 @@
 """PostgreSQL and Redis in odd places, for other people, and for one command."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,15 @@ def test_gives_the_command_its_exit_code_and_leaves_nothing():
     assert done.returncode == 7, done.stderr
     assert not data.exists()
     assert left_of(data) == []
+
+
+def test_says_why_postgres_cannot_make_its_files(tmp_path):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = run("--data", tmp_path / "data", "--", "true", preexec_fn=small_files)
+    assert done.returncode != 0
+    assert "File too large" in done.stderr.splitlines()[-1]
 
 
 def test_says_when_there_is_no_such_command():
