@@ -28,6 +28,14 @@ SPARE_S = 60  # from the end of an attempt to its settlement, at the very most
 STREAM = "ph:calls"
 
 
+class Degraded(Exception):
+    """A budget is nearly used up: `choice`, a cheaper chain, serves instead."""
+
+    def __init__(self, choice: routing.Choice) -> None:
+        super().__init__(choice.rule)
+        self.choice = choice
+
+
 @dataclass(slots=True)
 class Attempt:
     """One attempt at one model, from its hold to its settlement."""
@@ -179,27 +187,34 @@ async def reserve(
     """Hold the most that the attempt can cost in every budget that applies.
 
     :raises Exhausted: some budget has no room; nothing is held. :raises Stale: the configuration changed.
-    :raises Open: the provider is left alone.
+    :raises Open: the provider is left alone. :raises Degraded: a budget runs low, a cheaper tier serves.
     """
     size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
     nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
     entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
     longest = STREAM_S if stream else caller.live.routes.timeout_s
-    hold = await ledger.reserve(
-        redis_async(),
-        call_id,
-        number,
-        nano,
-        caller.limits,
-        ttl_s=longest + SPARE_S,
-        context=entry,
-        circuit=model.circuit,
-    )
-    attempt = Attempt(caller, model, choice, hold, size, stream)
+    try:
+        hold = await ledger.reserve(
+            redis_async(),
+            call_id,
+            number,
+            nano,
+            caller.limits,
+            ttl_s=longest + SPARE_S,
+            context=entry,
+            circuit=model.circuit,
+        )
+    except ledger.Exhausted as error:
+        if cheaper := routing.degraded(caller.live.routes, choice, 1.0):
+            raise Degraded(cheaper) from error
+        raise
     if hold.epoch > caller.epoch:
         await ledger.release(redis_async(), hold)
         raise Stale(hold.epoch)
-    return attempt
+    if cheaper := routing.degraded(caller.live.routes, choice, hold.pressure):
+        await ledger.release(redis_async(), hold)
+        raise Degraded(cheaper)
+    return Attempt(caller, model, choice, hold, size, stream)
 
 
 def _output_limit(body: Mapping[str, Any], model: Model) -> int:
@@ -251,6 +266,13 @@ async def call(caller: Caller, choice: routing.Choice, request: Request, path: P
 
     :raises Exhausted: before a model answered; Failed: the last failure when none did.
     """
+    try:
+        return await _call(caller, choice, request, path, made)
+    except Degraded as down:
+        return await _call(caller, down.choice, request, path, made)
+
+
+async def _call(caller: Caller, choice: routing.Choice, request: Request, path: Path, made: list[Attempt]) -> Attempt:
     call_id, number, failure = new_call_id(), 0, Failed("client", "No model is configured.", sent=False)
     RETRIES.call()
     for model, again in _line_up(choice, caller.live.routes.retries):
@@ -266,6 +288,9 @@ async def call(caller: Caller, choice: routing.Choice, request: Request, path: P
                 failure = not_asked(error)
                 step.say("circuit open", model=model.name, retry_s=error.retry_s)
                 continue
+            except Degraded as down:
+                step.say("degraded", model=model.name, tier=down.choice.tier, rule=down.choice.rule)
+                raise
             made.append(attempt)
             step.say(
                 f"${attempt.hold.nano / 1e9:.6f}",
@@ -307,6 +332,15 @@ async def settle_failure(attempt: Attempt, error: Failed, text: str = "") -> Non
 
 async def open_stream(caller: Caller, choice: routing.Choice, request: Request) -> tuple[Attempt, AsyncIterator[Delta]]:
     """An attempt whose first piece has arrived, and its pieces. Until then a failure fails over unseen."""
+    try:
+        return await _open_stream(caller, choice, request)
+    except Degraded as down:
+        return await _open_stream(caller, down.choice, request)
+
+
+async def _open_stream(
+    caller: Caller, choice: routing.Choice, request: Request
+) -> tuple[Attempt, AsyncIterator[Delta]]:
     call_id, number, failure = new_call_id(), 0, Failed("client", "No model is configured.", sent=False)
     RETRIES.call()
     for model, again in _line_up(choice, caller.live.routes.retries):

@@ -46,6 +46,13 @@ def choose(routes: Routes, facts: Mapping[str, Any], wanted: str = "auto") -> Ch
     return _tier(routes, routes.default_tier, "default")
 
 
+def degraded(routes: Routes, choice: Choice, pressure: float) -> Choice | None:
+    """The cheaper chain for a call that the router chose a tier for, once a budget is nearly used up; else None."""
+    if pressure < routes.degrade_at or choice.tier in ("", routes.degraded_tier):
+        return None
+    return _tier(routes, routes.degraded_tier, f"budget used to {pressure:.0%}")
+
+
 def _tier(routes: Routes, tier: str, rule: str) -> Choice:
     return Choice(tier, rule, tuple(routes.models[name] for name in routes.tiers[tier]))
 

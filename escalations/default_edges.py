@@ -103,6 +103,13 @@ DEFAULT_POLICY: Final[dict[str, Any]] = {
             },
         },
         {
+            "edge": "budget_low",
+            "when": {"budget_state": "low"},
+            "priority": 3,
+            "says": "The budget is nearly spent: a person looks before the answer goes out.",
+            "message": HANDOVER,
+        },
+        {
             "edge": "loop",
             "when": {"loop": True},
             "queue": "technical",

@@ -18,8 +18,8 @@ FALLBACK: Final = "nothing_matches"
 # privacy → out of scope → knowledge → ambiguity → confidence → SLA → sampling. Other names rank with confidence.
 ORDER: Final = (
     "legal", "asked_for_person", "paused", "pilot", "guardrail_in", "uncovered_language", "guardrail_out",
-    "budget_spent", "loop", "irreversible_action", "integration", "identity", "out_of_scope", "no_answer", "ambiguous",
-    "returned_twice", "anger", "repeated_contact", "low_confidence", "sla", "sample",
+    "budget_spent", "budget_low", "loop", "irreversible_action", "integration", "identity", "out_of_scope", "no_answer",
+    "ambiguous", "returned_twice", "anger", "repeated_contact", "low_confidence", "sla", "sample",
 )  # fmt: skip
 PLACEHOLDERS: Final = frozenset({"confidence", "language", "families", "contacts", "integration"})
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,59}")
