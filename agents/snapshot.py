@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -275,12 +275,13 @@ def load(at_epoch: int) -> Snapshot:
 
 
 def compile_release(release: Release) -> Live:
-    """A release in the form that the hot path uses; compiled once for each id, since releases never change."""
-    return _compiled(release.pk, release.canary)
+    """A release in the form that the hot path uses; compiled once a day: releases never change, prices do."""
+    return _compiled(release.pk, release.canary, datetime.now(UTC).date())
 
 
 @lru_cache(maxsize=256)
-def _compiled(pk: int, canary: str) -> Live:
+def _compiled(pk: int, canary: str, on: date) -> Live:
+    """The release with the prices of that day."""
     release = Release.objects.select_related("agent", *Release.PARTS).get(pk=pk)
     return Live(
         id=release.pk,
@@ -290,7 +291,7 @@ def _compiled(pk: int, canary: str) -> Live:
         canary=canary,
         knowledge_id=release.knowledge_id,
         knowledge_sha=release.knowledge.sha256,
-        routes=parts.routes(release.models.content, release.models.number),
+        routes=parts.routes(release.models.content, release.models.number, on),
         guardrails=screen.compile_policy(release.guardrails.content),
         edges=edges.compile_policy({**release.edges.content, "version": release.edges.number}),
     )
