@@ -31,7 +31,7 @@ class LookBacks:
     def push(self, delta: Delta) -> Iterator[Delta]:
         """The pieces that may leave now. :raises Blocked: some text has become something that must not."""
         if delta.choice == NOWHERE:
-            if delta.finish or delta.usage is not None:
+            if delta.ends_text:
                 yield from self.flush()
             yield delta
             return
@@ -64,7 +64,7 @@ class LookBack:
     def push(self, delta: Delta) -> Iterator[Delta]:
         """The pieces that may leave now. :raises Blocked: the text has become something that must not."""
         if not delta.text:
-            if delta.finish or delta.usage is not None:
+            if delta.ends_text:
                 yield from self.flush()
             yield delta
             return
@@ -76,7 +76,7 @@ class LookBack:
             self._check()
             if (cut := len(self._held) - LOOK_BACK) > 0:  # a redaction may have left less than that
                 yield self._leave(cut)
-        if delta.finish or delta.usage is not None:
+        if delta.ends_text:
             yield from self.flush()
             yield Delta(self._wire.without_text(delta.raw), "", delta.usage, delta.finish, delta.choice)
 

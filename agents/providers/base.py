@@ -56,7 +56,8 @@ class Completion:
 class Delta:
     """One piece of one choice of a streamed answer; `raw` is it in the request's wire format.
 
-    The last one carries the usage where it is told. One that belongs to no choice has NOWHERE for it, and tells with
+    The last one carries the usage where it is told; one that `breaks` begins something else than text: the text before
+    is whole. One that belongs to no choice has NOWHERE for it, and tells with
     `finish` that nothing more is said.
     """
 
@@ -65,6 +66,11 @@ class Delta:
     usage: Usage | None = None
     finish: str = ""
     choice: int = 0
+    breaks: bool = False
+
+    @property
+    def ends_text(self) -> bool:
+        return bool(self.finish) or self.breaks or self.usage is not None
 
 
 class Failed(Exception):

@@ -81,8 +81,14 @@ def _deltas(line: bytes) -> list[Delta]:
 
 
 def _piece(raw: Mapping[str, Any], choice: Mapping[str, Any]) -> Delta:
-    text = text_of((choice.get("delta") or {}).get("content"))
-    return Delta(raw, text, finish=str(choice.get("finish_reason") or ""), choice=int(choice.get("index") or 0))
+    delta = choice.get("delta") or {}
+    return Delta(
+        raw,
+        text_of(delta.get("content")),
+        finish=str(choice.get("finish_reason") or ""),
+        choice=int(choice.get("index") or 0),
+        breaks=bool(delta.get("tool_calls")),
+    )
 
 
 def usage_of(told: Any) -> Usage | None:

@@ -79,8 +79,9 @@ async def _to_chat(deltas: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
             if not choices:
                 yield Delta(chunk, usage=delta.usage, choice=NOWHERE)
                 continue
-            said = choices[0]["delta"].get("content") or ""
-            yield Delta(chunk, said, finish=choices[0]["finish_reason"] or "")
+            said = choices[0]["delta"]
+            finish, breaks = choices[0]["finish_reason"] or "", "tool_calls" in said
+            yield Delta(chunk, said.get("content") or "", finish=finish, breaks=breaks)
 
 
 async def _to_messages(deltas: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
