@@ -46,9 +46,9 @@ class Attempt:
     hold: Hold
     input_bytes: int
     wire: wire.Wire
+    at: datetime
     stream: bool = False
     started: float = field(default_factory=time.perf_counter)
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_token: float | None = None
     completion: Completion | None = None
     screenings: list[tuple[str, Screening]] = field(default_factory=list)
@@ -124,6 +124,7 @@ class Attempt:
             "ttft_ms": f"{(self.first_token - self.started) * 1000:.2f}" if self.first_token else "",
             # The budgets were charged at the ceiling; that is a bound, not what the call cost.
             "cost_nano": "" if price == "unknown" else str(self.cost_nano),
+            "charged_nano": str(self.cost_nano),
             "price": price,
             "price_version": self.model.price.version,
             "largest_nano": self._largest(usage),
@@ -151,7 +152,7 @@ def cost_of(model: Model, usage: Usage) -> int:
 
 def money(nano: int) -> str:
     """Nano-dollars as a decimal string of US dollars."""
-    return f"{nano // 10**9}.{nano % 10**9:09d}"
+    return f"{'-' if nano < 0 else ''}{abs(nano) // 10**9}.{abs(nano) % 10**9:09d}"
 
 
 def entry_of(caller: Caller, call_id: str, attempt: int, at: datetime) -> dict[str, str]:
@@ -221,7 +222,14 @@ async def reserve(
     nano = prices.upper_bound(
         model.price, size + form.unseen_tokens(request.body), most, writes=model.dialect == "anthropic"
     )
-    entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
+    at = datetime.now(UTC)
+    entry = {
+        **entry_of(caller, call_id, number, at),
+        "model": model.name,
+        "provider": model.dialect,
+        "tier": choice.tier,
+        "rule": choice.rule,
+    }
     longest = STREAM_S if stream else max(caller.live.routes.timeout_s, model.timeout_s)
     try:
         hold = await ledger.reserve(
@@ -245,7 +253,7 @@ async def reserve(
         await ledger.release(redis_async(), hold)
         raise Degraded(cheaper)
     PRESSURE[caller.scope.name] = hold.pressure
-    return Attempt(caller, model, choice, hold, size, form, stream)
+    return Attempt(caller, model, choice, hold, size, form, at, stream)
 
 
 # The fullest budget's share used, by scope, as this process last heard it: what rules may route by.

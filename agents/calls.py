@@ -1,8 +1,9 @@
-"""From the call stream into Postgres: a consumer group, COPY, and idempotence on call id and attempt."""
+"""From the call stream into Postgres: a consumer group, COPY, and idempotence on the attempt's own id and time."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
+from agents import partitions
 from agents.attempts import STREAM
 from agents.connections import redis_sync
 from agents.models import Call
@@ -24,6 +26,7 @@ BAD = "ph:calls:bad"
 GROUP = "postgres"
 BATCH = 2_000
 BLOCK_MS = 250
+PARTITIONS_S = 3_600
 IDLE_MS = 15_000
 GATHER_S = 0.2  # a transaction for a few rows costs as much as one for many
 log = logging.getLogger(__name__)
@@ -32,13 +35,15 @@ COLUMNS = [
     *("call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id"),
     *("key_prefix", "provider", "model", "tier", "stream", "status", "error", "guardrail", "input_tokens"),
     *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price"),
+    *("charged_nano", "largest_nano", "rule", "price_version", "error_class"),
 ]
+KEY = ("call_id", "attempt", "at")  # the same for every entry of an attempt
 LENGTHS = {
     field.name: field.max_length
     for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
     if isinstance(field, models.CharField) and field.max_length
 }
-INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
+INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "charged_nano": 0}
 
 
 def drain(stopped: Callable[[], bool], consumer: str) -> None:
@@ -48,9 +53,12 @@ def drain(stopped: Callable[[], bool], consumer: str) -> None:
     """
     redis = redis_sync()
     _make_group()
-    claimed_at = 0.0
+    claimed_at = made_at = -math.inf
     while not stopped():
         try:
+            if time.monotonic() - made_at > PARTITIONS_S:
+                made_at = time.monotonic()
+                partitions.make_ahead()
             if time.monotonic() - claimed_at > IDLE_MS / 1000:
                 claimed_at = time.monotonic()
                 _, stale, *_ = redis.xautoclaim(STREAM, GROUP, consumer, IDLE_MS, count=BATCH)
@@ -120,21 +128,24 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
     A corrected entry replaces an estimate by expiry.
     """
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE incoming (LIKE agents_call INCLUDING DEFAULTS) ON COMMIT DROP")
-        cursor.execute("ALTER TABLE incoming DROP COLUMN id")
-        copying = f"COPY incoming ({', '.join(COLUMNS)}) FROM STDIN"
+        names = ", ".join(COLUMNS)
+        cursor.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS "
+            f"SELECT {names} FROM agents_call WITH NO DATA"
+        )
+        copying = f"COPY incoming ({names}) FROM STDIN"
         with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for entry in entries:
                 copy.write_row(row(entry))
-        names = ", ".join(COLUMNS)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("call_id", "attempt"))
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
         cursor.execute(
-            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt) {names} FROM incoming "
-            "ORDER BY call_id, attempt, (status = 'expired') "
-            f"ON CONFLICT (call_id, attempt) DO UPDATE SET {updates} "
+            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt, at) {names} FROM incoming "
+            "ORDER BY call_id, attempt, at, (status = 'expired') "
+            f"ON CONFLICT (call_id, attempt, at) DO UPDATE SET {updates} "
             "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id, attempt",
         )
         fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
+        cursor.execute("DELETE FROM incoming")  # a transaction around this one may write again
     untold = set(fresh)
     for entry in entries:
         attempt = (entry["call_id"], int(entry.get("attempt") or 1))
@@ -160,7 +171,7 @@ def _value(name: str, text: str) -> Any:
         return bool(text)
     if name == "latency_ms":
         return float(text or 0)
-    if name == "cost_nano":
+    if name in ("cost_nano", "largest_nano"):
         return int(text) if text else None
     return text or None
 

@@ -136,7 +136,13 @@ CELERY_BEAT_SCHEDULE = {
     "call-back": {"task": "console.deliveries.call_back_due", "schedule": schedule(1)},
     "expire-escalations": {"task": "escalations.tasks.expire_due", "schedule": schedule(15)},
     "watch-scopes": {"task": "console.tasks.watch_scopes", "schedule": schedule(30)},
+    "drop-old-calls": {"task": "agents.tasks.drop_old_calls", "schedule": schedule(3_600)},
 }
+
+# --- how long the call log is kept, in days: each call, its sums by minute, its sums by hour -----------------------
+CALLS_KEPT_DAYS = int(os.environ.get("PILOTHOUSE_CALLS_KEPT_DAYS", "90"))
+MINUTES_KEPT_DAYS = int(os.environ.get("PILOTHOUSE_MINUTES_KEPT_DAYS", "35"))
+HOURS_KEPT_DAYS = int(os.environ.get("PILOTHOUSE_HOURS_KEPT_DAYS", "800"))
 
 # --- people ------------------------------------------------------------------------------------------------------
 LOGIN_URL = "sign-in"

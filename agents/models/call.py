@@ -1,4 +1,8 @@
-"""The durable call log: one row for each attempt at a model, copied from the stream by the drain."""
+"""The durable call log: one row for each attempt at a model, copied from the stream by the drain; and its sums.
+
+The tables are made by hand in migration 0004: the log in daily partitions, its sums by minute and by hour, which
+triggers keep exact in the transaction that writes the rows.
+"""
 
 from django.db import models
 
@@ -31,11 +35,16 @@ class Call(models.Model):
     ttft_ms = models.FloatField(null=True, blank=True)
     cost_nano = models.BigIntegerField(null=True, blank=True, help_text="Null: the price is unknown, never 0.")
     price = models.CharField(max_length=10, help_text="exact, estimated or unknown")
+    charged_nano = models.BigIntegerField(default=0, help_text="What the budgets were charged, also without a price.")
+    largest_nano = models.BigIntegerField(null=True, blank=True, help_text="The same on the largest tier's model.")
+    rule = models.CharField(max_length=80, blank=True, help_text="What chose the tier.")
+    price_version = models.CharField(max_length=40, blank=True)
+    error_class = models.CharField(max_length=20, blank=True)
 
     class Meta:
         ordering = ["-at", "-id"]
         constraints = [
-            models.UniqueConstraint(fields=["call_id", "attempt"], name="agents_call_once_per_attempt"),
+            models.UniqueConstraint(fields=["call_id", "attempt", "at"], name="agents_call_once_per_attempt"),
             models.CheckConstraint(
                 name="agents_call_price_known", condition=models.Q(price__in=["exact", "estimated", "unknown"])
             ),
@@ -54,3 +63,49 @@ class Call(models.Model):
 
     def __str__(self) -> str:
         return f"{self.call_id}/{self.attempt}"
+
+
+class Sums(models.Model):
+    """What the calls of one minute or hour (UTC) add up to. `largest_nano` is what those that cost `compared_nano`
+    would have cost on the largest tier; `histogram` (in the table only) counts latencies, see `agents.usage`.
+    """
+
+    start = models.DateTimeField()
+    agent = models.CharField(max_length=50)
+    channel = models.CharField(max_length=110)
+    scope = models.CharField(max_length=170)
+    release = models.CharField(max_length=70)
+    provider = models.CharField(max_length=50)
+    model = models.CharField(max_length=120)
+    tier = models.CharField(max_length=20)
+    purpose = models.CharField(max_length=10)
+    key_prefix = models.CharField(max_length=20)
+    status = models.CharField(max_length=12)
+    calls = models.BigIntegerField()
+    unpriced = models.BigIntegerField()
+    estimated = models.BigIntegerField()
+    input_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    cost_nano = models.BigIntegerField()
+    charged_nano = models.BigIntegerField()
+    compared_nano = models.BigIntegerField()
+    largest_nano = models.BigIntegerField()
+    latency_ms = models.FloatField()
+
+    class Meta:
+        abstract = True
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%d %H:%M} {self.scope} {self.model}: {self.calls}"
+
+
+class CallMinute(Sums):
+    class Meta(Sums.Meta):
+        db_table = "agents_callminute"
+
+
+class CallHour(Sums):
+    class Meta(Sums.Meta):
+        db_table = "agents_callhour"
