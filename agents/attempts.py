@@ -25,7 +25,6 @@ GUARDRAIL = {"allow": "passed", "redact": "redacted", "block": "blocked", "escal
 RETRY_PAUSE_S = 0.2
 LONGEST_WAIT_S = 1.0  # a provider that wants to be left alone for longer is
 SPARE_S = 60  # from the end of an attempt to its settlement, at the very most
-STREAM = "ph:calls"
 
 
 class Degraded(Exception):
@@ -198,7 +197,7 @@ async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str,
         "cost_nano": "0",
         "price": "exact",
     }
-    await redis_async().xadd(STREAM, entry)  # type: ignore[arg-type]
+    await redis_async().xadd(ledger.STREAM, entry)  # type: ignore[arg-type]
 
 
 async def reserve(

@@ -16,9 +16,9 @@ from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
 from agents import partitions
-from agents.attempts import STREAM
 from agents.connections import redis_sync
 from agents.models import Call
+from budgets.ledger import STREAM
 from guardrails.models import Finding
 from guardrails.screen import Seen
 

@@ -22,11 +22,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from redis import RedisError
 
-from agents import parts
+from agents import parts, recount
 from agents.connections import in_database, redis_async, redis_sync
 from agents.knowledge import text
 from agents.models import Agent, Channel, Deployment, Release, Scope
-from budgets.ledger import Limit
+from budgets.ledger import COUNTED, Limit
 from budgets.models import Budget
 from escalations import edges
 from guardrails import screen
@@ -185,7 +185,10 @@ async def keep(kind: str) -> None:
     beat = 0.0
     while True:
         try:
-            seen = int(await redis_async().get(EPOCH) or 0)
+            epoch_now, counted = await redis_async().mget(EPOCH, COUNTED)
+            seen = int(epoch_now or 0)
+            if not counted:
+                await in_database(recount.recount)
             stale = _current is None or _current.epoch != seen or time.time() - _current.loaded_at > REFRESH_S
             if stale:
                 first = _current is None

@@ -116,6 +116,10 @@ CREATE TRIGGER agents_call_before_change AFTER UPDATE ON agents_call
   REFERENCING OLD TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION agents_call_summed('-1');
 CREATE TRIGGER agents_call_changed AFTER UPDATE ON agents_call
   REFERENCING NEW TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION agents_call_summed('1');
+CREATE FUNCTION agents_call_emptied() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN TRUNCATE agents_callminute, agents_callhour; RETURN NULL; END $$;
+CREATE TRIGGER agents_call_emptied AFTER TRUNCATE ON agents_call
+  FOR EACH STATEMENT EXECUTE FUNCTION agents_call_emptied();
 
 -- What was there before counts as well.
 INSERT INTO agents_callminute (start, agent, channel, scope, release, provider, model, tier, purpose, key_prefix, status,

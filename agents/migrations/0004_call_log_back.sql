@@ -14,6 +14,7 @@ CREATE INDEX agents_call_of_scope ON agents_call (scope, at DESC);
 CREATE INDEX agents_call_of_turn ON agents_call (turn_id);
 DROP TABLE agents_callminute, agents_callhour;
 DROP FUNCTION agents_call_summed();
+DROP FUNCTION agents_call_emptied();
 DROP AGGREGATE agents_histogram(integer);
 DROP FUNCTION agents_histogram_add(integer[], integer);
 DROP FUNCTION agents_merge(integer[], integer[], integer);
