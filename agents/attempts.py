@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from agents import providers, routing, wire
+from agents import holds, providers, routing, wire
 from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
 from agents.parts import Model
@@ -46,6 +46,7 @@ class Attempt:
     input_bytes: int
     wire: wire.Wire
     at: datetime
+    most_nano: int
     stream: bool = False
     started: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
@@ -74,6 +75,8 @@ class Attempt:
         self.settled = True
         usage = usage or (self.completion.usage if self.completion else Usage(0, 0))
         self.cost_nano = cost_of(self.model, usage)
+        if status == "ok":
+            holds.learn(self.model.name, self.most_nano, self.cost_nano)
         entry = self._entry(status, error, usage) | {"error_class": error_class}
         settling = ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
         await asyncio.shield(settling)
@@ -218,9 +221,11 @@ async def reserve(
     form = wire.of(request.wire)
     size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
     most = form.output_limit(request.body, model.max_output_tokens)
-    nano = prices.upper_bound(
+    most_nano = nano = prices.upper_bound(
         model.price, size + form.unseen_tokens(request.body), most, writes=model.dialect == "anthropic"
     )
+    if caller.limits and all(limit.balanced for limit in caller.limits):
+        nano = holds.usual(model.name, nano)
     at = datetime.now(UTC)
     entry = {
         **entry_of(caller, call_id, number, at),
@@ -240,6 +245,7 @@ async def reserve(
             ttl_s=longest + SPARE_S,
             context=entry,
             circuit=model.circuit,
+            tokens=round(size / 3.6) + most,
         )
     except ledger.Exhausted as error:
         if cheaper := routing.degraded(caller.live.routes, choice, 1.0):
@@ -252,7 +258,7 @@ async def reserve(
         await ledger.release(redis_async(), hold)
         raise Degraded(cheaper)
     PRESSURE[caller.scope.name] = hold.pressure
-    return Attempt(caller, model, choice, hold, size, form, at, stream)
+    return Attempt(caller, model, choice, hold, size, form, at, most_nano, stream)
 
 
 # The fullest budget's share used, by scope, as this process last heard it: what rules may route by.

@@ -17,7 +17,7 @@ from agents.known import Known
 from agents.prompting import MAX_SOURCES, compose, is_json, question_of, questions_in, retrieval_question
 from agents.providers import Delta, Failed, Request, Usage
 from agents.streams import LookBacks
-from budgets.ledger import Exhausted
+from budgets.ledger import Exhausted, Limited
 from escalations import edges
 from guardrails import screen
 from guardrails.screen import Screening
@@ -76,6 +76,8 @@ async def _draft(ask: Ask, known: Known, path: Path) -> None:
         await attempts.call(ask.caller, choice, request, path, known.attempts)
     except Exhausted as error:
         known.exhausted = error
+    except Limited as error:
+        known.failure = Failed("rate_limit", str(error), retry_after=error.retry_s, sent=False)
     except Failed as error:
         known.failure = error
     else:
@@ -93,7 +95,7 @@ async def _ask_larger(ask: Ask, known: Known, choice: routing.Choice, request: R
         step.say(larger.models[0].name, **larger.told(ask.live.routes))
     try:
         await attempts.call(ask.caller, larger, request, path, known.attempts)
-    except (Exhausted, Failed):
+    except (Exhausted, Limited, Failed):
         return choice
     known.judge(path)
     return larger

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +20,7 @@ from agents.asks import Blocked, Caller, Plain
 from agents.attempts import Attempt, money
 from agents.providers import Delta, Failed
 from agents.routing import UnknownModel
-from budgets.ledger import Exhausted, Unavailable
+from budgets.ledger import Exhausted, Limited, Unavailable
 from console.gateway import managed
 from console.gateway.doors import DOORS, Asked, Door, Events
 from console.gateway.keys import Bearer, KeyRing
@@ -217,6 +218,9 @@ def refusal_for(error: BaseException) -> Refusal | None:
                 kind="insufficient_quota",
                 headers={"retry-after": str(seconds), **FINAL},
             )
+        case Limited():
+            soon = {"retry-after": str(max(1, math.ceil(error.retry_s)))}
+            return Refusal(429, "rate_limit_exceeded", str(error), kind="requests", headers=soon)
         case Blocked():
             return Refusal(400, "content_filter", str(error), headers={"x-pilothouse-outcome": "refused", **FINAL})
         case UnknownModel():
