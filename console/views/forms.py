@@ -249,8 +249,8 @@ class BudgetForm(OfBudget):
                 del self.fields[name]
             self.initial["limit"] = (Decimal(self.instance.limit_nano) / NANO).normalize()
         self.fields["mode"].help_text = _(
-            "Strict holds the most that a call can cost: the limit is never passed. Balanced, where every budget of a call "
-            "is so, holds what such calls usually cost: more fits in, and one call in a hundred may overshoot."
+            "Strict holds the most that a call can cost: the limit is never passed. Balanced, where every budget of a "
+            "call is so, holds what such calls usually cost: more fits in, one call in a hundred may overshoot."
         )
         self.fields["requests_per_minute"].help_text = self.fields["tokens_per_minute"].help_text = _("Empty: any.")
         self.order_fields(["owner_kind", "owner", "period", "timezone", "limit", "mode", *RATES, "active", "reason"])
