@@ -31,13 +31,15 @@ log = logging.getLogger(__name__)
 COLUMNS = [
     *("call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id"),
     *("key_prefix", "provider", "model", "tier", "stream", "status", "error", "guardrail", "input_tokens"),
-    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price"),
+    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price", "price_version"),
+    *("charged_nano", "largest_nano", "rule", "error_class"),
 ]
 LENGTHS = {
     field.name: field.max_length
     for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
     if isinstance(field, models.CharField) and field.max_length
 }
+KEY = ("call_id", "attempt", "at")
 INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
 
 
@@ -127,11 +129,11 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
             for entry in entries:
                 copy.write_row(row(entry))
         names = ", ".join(COLUMNS)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("call_id", "attempt"))
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
         cursor.execute(
-            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt) {names} FROM incoming "
-            "ORDER BY call_id, attempt, (status = 'expired') "
-            f"ON CONFLICT (call_id, attempt) DO UPDATE SET {updates} "
+            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt, at) {names} FROM incoming "
+            "ORDER BY call_id, attempt, at, (status = 'expired') "
+            f"ON CONFLICT (call_id, attempt, at) DO UPDATE SET {updates} "
             "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id, attempt",
         )
         fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
@@ -146,7 +148,8 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
 
 def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
     """An entry's strings as the column types have them; what is missing gets the column's neutral value."""
-    return tuple(_value(name, entry.get(name, "")) for name in COLUMNS)
+    given = {"charged_nano": entry.get("cost_nano") or "0", **entry}
+    return tuple(_value(name, given.get(name, "")) for name in COLUMNS)
 
 
 def _value(name: str, text: str) -> Any:
@@ -160,7 +163,7 @@ def _value(name: str, text: str) -> Any:
         return bool(text)
     if name == "latency_ms":
         return float(text or 0)
-    if name == "cost_nano":
+    if name in ("cost_nano", "charged_nano", "largest_nano"):
         return int(text) if text else None
     return text or None
 

@@ -1,5 +1,5 @@
 from agents.models.agent import Agent, Channel, Scope, StageChange
-from agents.models.call import Call
+from agents.models.call import Call, CallHour, CallMinute
 from agents.models.case import Case, Turn
 from agents.models.knowledge import Document, Passage
 from agents.models.release import Deployment, Release, Version
@@ -7,6 +7,8 @@ from agents.models.release import Deployment, Release, Version
 __all__ = [
     "Agent",
     "Call",
+    "CallHour",
+    "CallMinute",
     "Case",
     "Channel",
     "Deployment",
