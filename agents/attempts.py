@@ -45,9 +45,9 @@ class Attempt:
     choice: routing.Choice
     hold: Hold
     input_bytes: int
+    at: datetime
     stream: bool = False
     started: float = field(default_factory=time.perf_counter)
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_token: float | None = None
     completion: Completion | None = None
     screenings: list[tuple[str, Screening]] = field(default_factory=list)
@@ -119,6 +119,7 @@ class Attempt:
             "ttft_ms": f"{(self.first_token - self.started) * 1000:.2f}" if self.first_token else "",
             # The budgets were charged at the ceiling; that is a bound, not what the call cost.
             "cost_nano": "" if price == "unknown" else str(self.cost_nano),
+            "charged_nano": str(self.cost_nano),
             "price": price,
         }
 
@@ -191,7 +192,8 @@ async def reserve(
     """
     size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
     nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
-    entry = {**entry_of(caller, call_id, number, datetime.now(UTC)), "model": model.name, "provider": model.dialect}
+    at = datetime.now(UTC)  # of this attempt's line in the log, whoever writes it
+    entry = {**entry_of(caller, call_id, number, at), "model": model.name, "provider": model.dialect}
     longest = STREAM_S if stream else caller.live.routes.timeout_s
     try:
         hold = await ledger.reserve(
@@ -214,7 +216,7 @@ async def reserve(
     if cheaper := routing.degraded(caller.live.routes, choice, hold.pressure):
         await ledger.release(redis_async(), hold)
         raise Degraded(cheaper)
-    return Attempt(caller, model, choice, hold, size, stream)
+    return Attempt(caller, model, choice, hold, size, at, stream)
 
 
 def _output_limit(body: Mapping[str, Any], model: Model) -> int:

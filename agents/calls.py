@@ -14,6 +14,7 @@ from django.db import DataError, IntegrityError, connection, models, transaction
 from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
+from agents import partitions
 from agents.attempts import STREAM
 from agents.connections import redis_sync
 from agents.models import Call
@@ -40,7 +41,65 @@ LENGTHS = {
     if isinstance(field, models.CharField) and field.max_length
 }
 KEY = ("call_id", "attempt", "at")
+NAMES = (*("agent", "channel", "scope", "release", "provider", "model", "tier", "purpose", "key_prefix", "status"),)
+NUMBERS = {
+    "calls": "sum(n)",
+    "unpriced": "coalesce(sum(n) FILTER (WHERE price = 'unknown'), 0)",
+    "estimated": "coalesce(sum(n) FILTER (WHERE price = 'estimated'), 0)",
+    "input_tokens": "sum(n * input_tokens::bigint)",
+    "cached_tokens": "sum(n * cached_tokens::bigint)",
+    "output_tokens": "sum(n * output_tokens::bigint)",
+    "cost_nano": "coalesce(sum(n * cost_nano), 0)",
+    "charged_nano": "sum(n * charged_nano)",
+    "largest_nano": "coalesce(sum(n * largest_nano) FILTER (WHERE cost_nano IS NOT NULL), 0)",
+    "largest_cost_nano": "coalesce(sum(n * cost_nano) FILTER (WHERE largest_nano IS NOT NULL), 0)",
+    "priced_largest": "coalesce(sum(n) FILTER (WHERE largest_nano IS NOT NULL AND cost_nano IS NOT NULL), 0)",
+    "latency_ms": "sum(n * greatest(latency_ms, 0))",
+    "latencies": "sum(agents_latencies(latency_ms, n))",
+}
 INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
+
+# One drain writes at a time: they would wait for each other's sums anyway, and `agents.counters` reads between two.
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('agents.calls'))"
+
+
+def _write() -> str:
+    """One statement, so that the sums tell of exactly the rows that are new, and take back those that were replaced."""
+    columns, names = ", ".join(COLUMNS), ", ".join(NAMES)
+    placed = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
+    numbers = ", ".join(f"{sql} AS {name}" for name, sql in NUMBERS.items())
+    hours = ", ".join(["date_trunc('hour', at, 'UTC') AS at", names, *(f"sum({name})" for name in NUMBERS)])
+    added = ", ".join(f"{name} = had.{name} + excluded.{name}" for name in NUMBERS)
+
+    def add(table: str, rows: str) -> str:
+        return (
+            f"INSERT INTO {table} AS had (at, {names}, {', '.join(NUMBERS)}) {rows} ORDER BY at, {names} "
+            f"ON CONFLICT (at, {names}) DO UPDATE SET {added}"
+        )
+
+    return f"""
+    WITH placed AS (
+        INSERT INTO agents_call ({columns})
+        SELECT DISTINCT ON (call_id, attempt, at) {columns} FROM incoming
+        ORDER BY call_id, attempt, at, status = 'expired'
+        ON CONFLICT (call_id, attempt, at) DO UPDATE SET {placed}
+            WHERE agents_call.status = 'expired' AND excluded.status <> 'expired'
+        RETURNING old AS before, new AS after
+    ), told AS (
+        SELECT 1 AS n, (after).* FROM placed
+        UNION ALL SELECT -1, (before).* FROM placed WHERE (before).id IS NOT NULL
+    ), minutes AS (
+        SELECT date_trunc('minute', at, 'UTC') AS at, {names}, {numbers} FROM told
+        GROUP BY date_trunc('minute', at, 'UTC'), {names}
+    ), in_minutes AS (
+        {add("agents_callminute", f"SELECT at, {names}, {', '.join(NUMBERS)} FROM minutes")}
+    ), in_hours AS (
+        {add("agents_callhour", f"SELECT {hours} FROM minutes GROUP BY 1, {names}")}
+    )
+    SELECT (after).call_id, (after).attempt FROM placed"""
+
+
+WRITE = _write()
 
 
 def drain(stopped: Callable[[], bool], consumer: str) -> None:
@@ -115,12 +174,24 @@ def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
             redis_sync().xadd(BAD, dict(entry), maxlen=10_000)  # type: ignore[arg-type]
 
 
-@transaction.atomic
 def write(entries: Sequence[Mapping[str, str]]) -> int:
-    """Rows for the entries that have none yet; the number of new rows.
+    """Rows for the entries that have none yet, and their sums; the number of new rows.
 
-    A corrected entry replaces an estimate by expiry.
+    A corrected entry replaces an estimate, in the sums too.
     """
+    partitions.make(filter(None, {partitions.day_of(entry.get("at", "")) for entry in entries}))
+    with transaction.atomic():
+        fresh = _write_rows(entries)
+        untold = set(fresh)
+        for entry in entries:
+            attempt = (entry["call_id"], int(entry.get("attempt") or 1))
+            if entry.get("findings") and attempt in untold:
+                untold.remove(attempt)
+                _write_findings(entry)
+    return len(fresh)
+
+
+def _write_rows(entries: Sequence[Mapping[str, str]]) -> set[tuple[str, int]]:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMP TABLE incoming (LIKE agents_call INCLUDING DEFAULTS) ON COMMIT DROP")
         cursor.execute("ALTER TABLE incoming DROP COLUMN id")
@@ -128,22 +199,9 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
         with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for entry in entries:
                 copy.write_row(row(entry))
-        names = ", ".join(COLUMNS)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
-        cursor.execute(
-            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt, at) {names} FROM incoming "
-            "ORDER BY call_id, attempt, at, (status = 'expired') "
-            f"ON CONFLICT (call_id, attempt, at) DO UPDATE SET {updates} "
-            "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id, attempt",
-        )
-        fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
-    untold = set(fresh)
-    for entry in entries:
-        attempt = (entry["call_id"], int(entry.get("attempt") or 1))
-        if entry.get("findings") and attempt in untold:
-            untold.remove(attempt)
-            _write_findings(entry)
-    return len(fresh)
+        cursor.execute(LOCK)
+        cursor.execute(WRITE)
+        return {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
 
 
 def row(entry: Mapping[str, str]) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.utils import timezone
 
-from agents import cases, snapshot, turns
+from agents import cases, partitions, snapshot, turns
 from agents.connections import redis_sync
 from agents.models import Turn
 from budgets.ledger import Unavailable
@@ -90,3 +90,10 @@ def deliver_decisions() -> int:
             outbox.mark_placed(delivery)
             placed += 1
     return placed
+
+
+@shared_task
+def turn_partitions() -> list[str]:
+    """Partitions for the days to come, and away with those that are too old; their names."""
+    partitions.make_ahead()
+    return partitions.drop_old()

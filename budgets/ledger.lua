@@ -169,7 +169,8 @@ verbs.release = function()
   take_off(hold, name)
   if there[2] then
     redis.call('SET', mark, 'over', 'EX', ARGV[3])
-    log_for(there[3], {status = 'cancelled', cost_nano = '0', price = 'exact', late = '1', estimate_nano = there[1]})
+    log_for(there[3], {status = 'cancelled', cost_nano = '0', charged_nano = '0', price = 'exact', late = '1',
+      estimate_nano = there[1]})
   end
   return 1
 end
@@ -195,7 +196,7 @@ verbs.expire = function()
       add(keys, 'spent', nano, ARGV[5])
       redis.call('HSET', hold, 'expired', '1')
       redis.call('EXPIRE', hold, ARGV[4])
-      log_for(there[3], {status = 'expired', cost_nano = there[1], price = 'estimated'})
+      log_for(there[3], {status = 'expired', cost_nano = there[1], charged_nano = there[1], price = 'estimated'})
     end
     redis.call('ZREM', HOLDS, name)
   end

@@ -135,6 +135,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver-decisions": {"task": "agents.tasks.deliver_decisions", "schedule": schedule(1)},
     "call-back": {"task": "console.deliveries.call_back_due", "schedule": schedule(1)},
     "expire-escalations": {"task": "escalations.tasks.expire_due", "schedule": schedule(15)},
+    "turn-partitions": {"task": "agents.tasks.turn_partitions", "schedule": schedule(3600)},
     "watch-scopes": {"task": "console.tasks.watch_scopes", "schedule": schedule(30)},
 }
 
@@ -226,6 +227,9 @@ ALERT_WEBHOOK_SECRET = (
     os.environ.get("PILOTHOUSE_ALERT_WEBHOOK_SECRET")
     or hashlib.sha256(b"alert webhook\n" + SECRET_KEY.encode()).hexdigest()
 )
+KEEP_CALLS_DAYS = int(os.environ.get("PILOTHOUSE_KEEP_CALLS_DAYS", "90"))
+KEEP_MINUTES_DAYS = int(os.environ.get("PILOTHOUSE_KEEP_MINUTES_DAYS", "400"))
+KEEP_HOURS_DAYS = int(os.environ.get("PILOTHOUSE_KEEP_HOURS_DAYS", "1200"))
 MAX_MESSAGE_CHARS = 20_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 

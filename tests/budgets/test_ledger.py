@@ -209,7 +209,15 @@ async def test_the_hold_of_a_dead_process_becomes_an_estimate(store: Redis, mone
     assert ledger.expire(store, NOON + timedelta(seconds=30)) == 0
     assert counter(store, DAY) == (100, 0)
     assert log(store) == [
-        {**context, "call_id": "a", "attempt": "1", "status": "expired", "cost_nano": "100", "price": "estimated"}
+        {
+            **context,
+            "call_id": "a",
+            "attempt": "1",
+            "status": "expired",
+            "cost_nano": "100",
+            "charged_nano": "100",
+            "price": "estimated",
+        }
     ]
 
 
