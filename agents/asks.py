@@ -80,11 +80,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """One plain gateway call in OpenAI's wire format: `wanted` is a concrete model or `auto`."""
+    """One plain gateway call in the wire format named `wire`: `wanted` is a concrete model or `auto`."""
 
     caller: Caller
     body: Mapping[str, Any]
     wanted: str = "auto"
+    wire: str = "chat"
 
     def on(self, caller: Caller) -> Plain:
         return replace(self, caller=caller)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from agents import providers, routing
+from agents import providers, routing, wire
 from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
 from agents.parts import Model
 from agents.providers import Completion, Delta, Failed, Request, Usage
-from agents.providers.base import STREAM_S, estimate_tokens, text_of
+from agents.providers.base import STREAM_S, estimate_tokens
 from budgets import ledger, prices
 from budgets.ledger import Hold
 from guardrails.screen import Screening
@@ -25,7 +25,6 @@ GUARDRAIL = {"allow": "passed", "redact": "redacted", "block": "blocked", "escal
 RETRY_PAUSE_S = 0.2
 LONGEST_WAIT_S = 1.0  # a provider that wants to be left alone for longer is
 SPARE_S = 60  # from the end of an attempt to its settlement, at the very most
-STREAM = "ph:calls"
 
 
 class Degraded(Exception):
@@ -45,6 +44,7 @@ class Attempt:
     choice: routing.Choice
     hold: Hold
     input_bytes: int
+    wire: wire.Wire
     at: datetime
     stream: bool = False
     started: float = field(default_factory=time.perf_counter)
@@ -61,6 +61,7 @@ class Attempt:
         error: str = "",
         usage: Usage | None = None,
         *,
+        error_class: str = "",
         worked: bool | None = True,
         pause_s: float = 0.0,
     ) -> int:
@@ -72,30 +73,32 @@ class Attempt:
             return self.cost_nano
         self.settled = True
         usage = usage or (self.completion.usage if self.completion else Usage(0, 0))
-        self.cost_nano = prices.cost(self.model.price, usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-        entry = self._entry(status, error, usage)
+        self.cost_nano = cost_of(self.model, usage)
+        entry = self._entry(status, error, usage) | {"error_class": error_class}
         settling = ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
         await asyncio.shield(settling)
         return self.cost_nano
 
     def wire_answer(self) -> dict[str, Any]:
-        """The provider's own answer, but for the model's name and what a guardrail took out of its choices."""
+        """The answer as the caller gets it: the model's name is ours, and what a guardrail took out is not in it."""
         assert self.completion is not None
-        choices = list(self.completion.raw["choices"])
-        for n, seen in self.answers.items():
-            if seen.action == "redact":
-                choices[n] = {**choices[n], "message": {**choices[n]["message"], "content": seen.text}}
-        return {**self.completion.raw, "model": self.model.name, "choices": choices}
+        redacted = {n: seen.text for n, seen in self.answers.items() if seen.action == "redact"}
+        raw = self.wire.said_instead(self.completion.raw, redacted) if redacted else self.completion.raw
+        return {**raw, "model": self.model.name}
 
     @property
     def texts(self) -> list[str]:
         """What each choice of the answer says."""
-        choices = self.completion.raw["choices"] if self.completion else ()
-        return [text_of(choice["message"].get("content")) for choice in choices]
+        return self.wire.said(self.completion.raw) if self.completion else []
 
-    def so_far(self, text: str) -> Usage:
-        """The usage to charge when an answer broke off: the whole input, and the tokens that came."""
-        return Usage(estimate_tokens("x" * self.input_bytes), estimate_tokens(text) if text else 0, counted=False)
+    def so_far(self, text: str, told: Usage | None = None) -> Usage:
+        """The usage to charge when an answer broke off: the whole input, which some providers have `told` by then, and
+        the tokens that came.
+        """
+        came = estimate_tokens(text) if text else 0
+        if told is not None:
+            return replace(told, output_tokens=max(told.output_tokens, came), counted=False)
+        return Usage(estimate_tokens("x" * self.input_bytes), came, counted=False)
 
     def _entry(self, status: str, error: str, usage: Usage) -> dict[str, str]:
         now = time.perf_counter()
@@ -107,6 +110,7 @@ class Attempt:
             "provider": self.model.dialect,
             "model": self.model.name,
             "tier": self.choice.tier,
+            "rule": self.choice.rule,
             "stream": "1" if self.stream else "",
             "status": status,
             "error": error[:300],
@@ -121,12 +125,33 @@ class Attempt:
             "cost_nano": "" if price == "unknown" else str(self.cost_nano),
             "charged_nano": str(self.cost_nano),
             "price": price,
+            "price_version": self.model.price.version,
+            "largest_nano": self._largest(usage),
         }
+
+    def _largest(self, usage: Usage) -> str:
+        """What a call that the router placed would have cost at the largest tier."""
+        largest = self.caller.live.routes.largest
+        if not self.choice.tier or largest.price.certainty == "unknown":
+            return ""
+        return str(cost_of(largest, usage))
+
+
+def cost_of(model: Model, usage: Usage) -> int:
+    """Nano-dollars."""
+    return prices.cost(
+        model.price,
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        usage.written_tokens,
+        usage.long_written_tokens,
+    )
 
 
 def money(nano: int) -> str:
     """Nano-dollars as a decimal string of US dollars."""
-    return f"{nano // 10**9}.{nano % 10**9:09d}"
+    return f"{'-' if nano < 0 else ''}{abs(nano) // 10**9}.{abs(nano) % 10**9:09d}"
 
 
 def entry_of(caller: Caller, call_id: str, attempt: int, at: datetime) -> dict[str, str]:
@@ -172,7 +197,7 @@ async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str,
         "cost_nano": "0",
         "price": "exact",
     }
-    await redis_async().xadd(STREAM, entry)  # type: ignore[arg-type]
+    await redis_async().xadd(ledger.STREAM, entry)  # type: ignore[arg-type]
 
 
 async def reserve(
@@ -190,11 +215,21 @@ async def reserve(
     :raises Exhausted: some budget has no room; nothing is held. :raises Stale: the configuration changed.
     :raises Open: the provider is left alone. :raises Degraded: a budget runs low, a cheaper tier serves.
     """
+    form = wire.of(request.wire)
     size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
-    nano = prices.upper_bound(model.price, size, _output_limit(request.body, model))
-    at = datetime.now(UTC)  # of this attempt's line in the log, whoever writes it
-    entry = {**entry_of(caller, call_id, number, at), "model": model.name, "provider": model.dialect}
-    longest = STREAM_S if stream else caller.live.routes.timeout_s
+    most = form.output_limit(request.body, model.max_output_tokens)
+    nano = prices.upper_bound(
+        model.price, size + form.unseen_tokens(request.body), most, writes=model.dialect == "anthropic"
+    )
+    at = datetime.now(UTC)
+    entry = {
+        **entry_of(caller, call_id, number, at),
+        "model": model.name,
+        "provider": model.dialect,
+        "tier": choice.tier,
+        "rule": choice.rule,
+    }
+    longest = STREAM_S if stream else max(caller.live.routes.timeout_s, model.timeout_s)
     try:
         hold = await ledger.reserve(
             redis_async(),
@@ -216,12 +251,12 @@ async def reserve(
     if cheaper := routing.degraded(caller.live.routes, choice, hold.pressure):
         await ledger.release(redis_async(), hold)
         raise Degraded(cheaper)
-    return Attempt(caller, model, choice, hold, size, at, stream)
+    PRESSURE[caller.scope.name] = hold.pressure
+    return Attempt(caller, model, choice, hold, size, form, at, stream)
 
 
-def _output_limit(body: Mapping[str, Any], model: Model) -> int:
-    asked = max(int(body.get("max_completion_tokens") or 0), int(body.get("max_tokens") or 0))
-    return (asked or model.max_output_tokens) * max(1, int(body.get("n") or 1))
+# The fullest budget's share used, by scope, as this process last heard it: what rules may route by.
+PRESSURE: dict[str, float] = {}
 
 
 def _line_up(choice: routing.Choice, retries: int) -> list[tuple[Model, bool]]:
@@ -259,6 +294,11 @@ class RetryBudget:
 RETRIES = RetryBudget(share=0.1, a_second=2, spare=20)
 
 
+def _time_for(model: Model, caller: Caller, deadline: float) -> float:
+    """Seconds for the next attempt: the model's own time-out, and what is left of the time for all attempts."""
+    return min(model.timeout_s or caller.live.routes.timeout_s, deadline - time.monotonic())
+
+
 def not_asked(error: ledger.Open) -> Failed:
     return Failed("open", str(error), sent=False, retry_after=error.retry_s)
 
@@ -277,9 +317,13 @@ async def call(caller: Caller, choice: routing.Choice, request: Request, path: P
 async def _call(caller: Caller, choice: routing.Choice, request: Request, path: Path, made: list[Attempt]) -> Attempt:
     call_id, number, failure = new_call_id(), 0, Failed("client", "No model is configured.", sent=False)
     RETRIES.call()
+    deadline = time.monotonic() + caller.live.routes.deadline_s
     for model, again in _line_up(choice, caller.live.routes.retries):
         if not _worth_asking(again, failure):
             continue
+        within_s = _time_for(model, caller, deadline)
+        if within_s <= 0:
+            break
         number += 1
         if failure.sent:
             await asyncio.sleep(min(failure.retry_after, LONGEST_WAIT_S) or RETRY_PAUSE_S)
@@ -302,7 +346,7 @@ async def _call(caller: Caller, choice: routing.Choice, request: Request, path: 
             )
         try:
             with path.step("called") as step:
-                attempt.completion = await providers.complete(model, request, caller.live.routes.timeout_s)
+                attempt.completion = await providers.complete(model, request, within_s)
                 usage = attempt.completion.usage
                 step.say("ok", model=model.name, tokens=usage.output_tokens, input_tokens=usage.input_tokens)
         except Failed as error:
@@ -319,14 +363,15 @@ async def _call(caller: Caller, choice: routing.Choice, request: Request, path: 
     raise failure
 
 
-async def settle_failure(attempt: Attempt, error: Failed, text: str = "") -> None:
+async def settle_failure(attempt: Attempt, error: Failed, text: str = "", told: Usage | None = None) -> None:
     """An attempt that broke off after it was sent is charged its input and what came; a refused one costs nothing."""
     broke_off = error.sent and error.kind in ("timeout", "cut", "garbage")
     status = "timeout" if error.kind == "timeout" else "error"
     await attempt.settle(
         status,
         str(error),
-        attempt.so_far(text) if broke_off else Usage(0, 0),
+        attempt.so_far(text, told) if broke_off else Usage(0, 0),
+        error_class=error.kind,
         worked=False if error.retryable else None,
         pause_s=error.retry_after if error.retry_after > LONGEST_WAIT_S else 0.0,
     )
@@ -345,16 +390,20 @@ async def _open_stream(
 ) -> tuple[Attempt, AsyncIterator[Delta]]:
     call_id, number, failure = new_call_id(), 0, Failed("client", "No model is configured.", sent=False)
     RETRIES.call()
+    deadline = time.monotonic() + caller.live.routes.deadline_s
     for model, again in _line_up(choice, caller.live.routes.retries):
         if not _worth_asking(again, failure):
             continue
+        within_s = _time_for(model, caller, deadline)
+        if within_s <= 0:
+            break
         number += 1
         try:
             attempt = await reserve(caller, model, choice, request, call_id, number, stream=True)
         except ledger.Open as error:
             failure = not_asked(error)
             continue
-        deltas = providers.stream(model, request, caller.live.routes.timeout_s)
+        deltas = providers.stream(model, request, within_s)
         try:
             first = await anext(deltas)
         except StopAsyncIteration:

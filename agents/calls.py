@@ -1,8 +1,9 @@
-"""From the call stream into Postgres: a consumer group, COPY, and idempotence on call id and attempt."""
+"""From the call stream into Postgres: a consumer group, COPY, and idempotence on the attempt's own id and time."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,9 @@ from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
 from agents import partitions
-from agents.attempts import STREAM
 from agents.connections import redis_sync
 from agents.models import Call
+from budgets.ledger import STREAM
 from guardrails.models import Finding
 from guardrails.screen import Seen
 
@@ -25,6 +26,7 @@ BAD = "ph:calls:bad"
 GROUP = "postgres"
 BATCH = 2_000
 BLOCK_MS = 250
+PARTITIONS_S = 3_600
 IDLE_MS = 15_000
 GATHER_S = 0.2  # a transaction for a few rows costs as much as one for many
 log = logging.getLogger(__name__)
@@ -32,74 +34,16 @@ log = logging.getLogger(__name__)
 COLUMNS = [
     *("call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id"),
     *("key_prefix", "provider", "model", "tier", "stream", "status", "error", "guardrail", "input_tokens"),
-    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price", "price_version"),
-    *("charged_nano", "largest_nano", "rule", "error_class"),
+    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price"),
+    *("charged_nano", "largest_nano", "rule", "price_version", "error_class"),
 ]
+KEY = ("call_id", "attempt", "at")  # the same for every entry of an attempt
 LENGTHS = {
     field.name: field.max_length
     for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
     if isinstance(field, models.CharField) and field.max_length
 }
-KEY = ("call_id", "attempt", "at")
-NAMES = (*("agent", "channel", "scope", "release", "provider", "model", "tier", "purpose", "key_prefix", "status"),)
-NUMBERS = {
-    "calls": "sum(n)",
-    "unpriced": "coalesce(sum(n) FILTER (WHERE price = 'unknown'), 0)",
-    "estimated": "coalesce(sum(n) FILTER (WHERE price = 'estimated'), 0)",
-    "input_tokens": "sum(n * input_tokens::bigint)",
-    "cached_tokens": "sum(n * cached_tokens::bigint)",
-    "output_tokens": "sum(n * output_tokens::bigint)",
-    "cost_nano": "coalesce(sum(n * cost_nano), 0)",
-    "charged_nano": "sum(n * charged_nano)",
-    "largest_nano": "coalesce(sum(n * largest_nano) FILTER (WHERE cost_nano IS NOT NULL), 0)",
-    "largest_cost_nano": "coalesce(sum(n * cost_nano) FILTER (WHERE largest_nano IS NOT NULL), 0)",
-    "priced_largest": "coalesce(sum(n) FILTER (WHERE largest_nano IS NOT NULL AND cost_nano IS NOT NULL), 0)",
-    "latency_ms": "sum(n * greatest(latency_ms, 0))",
-    "latencies": "sum(agents_latencies(latency_ms, n))",
-}
-INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
-
-# One drain writes at a time: they would wait for each other's sums anyway, and `agents.counters` reads between two.
-LOCK = "SELECT pg_advisory_xact_lock(hashtext('agents.calls'))"
-
-
-def _write() -> str:
-    """One statement, so that the sums tell of exactly the rows that are new, and take back those that were replaced."""
-    columns, names = ", ".join(COLUMNS), ", ".join(NAMES)
-    placed = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
-    numbers = ", ".join(f"{sql} AS {name}" for name, sql in NUMBERS.items())
-    hours = ", ".join(["date_trunc('hour', at, 'UTC') AS at", names, *(f"sum({name})" for name in NUMBERS)])
-    added = ", ".join(f"{name} = had.{name} + excluded.{name}" for name in NUMBERS)
-
-    def add(table: str, rows: str) -> str:
-        return (
-            f"INSERT INTO {table} AS had (at, {names}, {', '.join(NUMBERS)}) {rows} ORDER BY at, {names} "
-            f"ON CONFLICT (at, {names}) DO UPDATE SET {added}"
-        )
-
-    return f"""
-    WITH placed AS (
-        INSERT INTO agents_call ({columns})
-        SELECT DISTINCT ON (call_id, attempt, at) {columns} FROM incoming
-        ORDER BY call_id, attempt, at, status = 'expired'
-        ON CONFLICT (call_id, attempt, at) DO UPDATE SET {placed}
-            WHERE agents_call.status = 'expired' AND excluded.status <> 'expired'
-        RETURNING old AS before, new AS after
-    ), told AS (
-        SELECT 1 AS n, (after).* FROM placed
-        UNION ALL SELECT -1, (before).* FROM placed WHERE (before).id IS NOT NULL
-    ), minutes AS (
-        SELECT date_trunc('minute', at, 'UTC') AS at, {names}, {numbers} FROM told
-        GROUP BY date_trunc('minute', at, 'UTC'), {names}
-    ), in_minutes AS (
-        {add("agents_callminute", f"SELECT at, {names}, {', '.join(NUMBERS)} FROM minutes")}
-    ), in_hours AS (
-        {add("agents_callhour", f"SELECT {hours} FROM minutes GROUP BY 1, {names}")}
-    )
-    SELECT (after).call_id, (after).attempt FROM placed"""
-
-
-WRITE = _write()
+INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "charged_nano": 0}
 
 
 def drain(stopped: Callable[[], bool], consumer: str) -> None:
@@ -109,9 +53,12 @@ def drain(stopped: Callable[[], bool], consumer: str) -> None:
     """
     redis = redis_sync()
     _make_group()
-    claimed_at = 0.0
+    claimed_at = made_at = -math.inf
     while not stopped():
         try:
+            if time.monotonic() - made_at > PARTITIONS_S:
+                made_at = time.monotonic()
+                partitions.make_ahead()
             if time.monotonic() - claimed_at > IDLE_MS / 1000:
                 claimed_at = time.monotonic()
                 _, stale, *_ = redis.xautoclaim(STREAM, GROUP, consumer, IDLE_MS, count=BATCH)
@@ -174,40 +121,43 @@ def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
             redis_sync().xadd(BAD, dict(entry), maxlen=10_000)  # type: ignore[arg-type]
 
 
+@transaction.atomic
 def write(entries: Sequence[Mapping[str, str]]) -> int:
-    """Rows for the entries that have none yet, and their sums; the number of new rows.
+    """Rows for the entries that have none yet; the number of new rows.
 
-    A corrected entry replaces an estimate, in the sums too.
+    A corrected entry replaces an estimate by expiry.
     """
-    partitions.make(filter(None, {partitions.day_of(entry.get("at", "")) for entry in entries}))
-    with transaction.atomic():
-        fresh = _write_rows(entries)
-        untold = set(fresh)
-        for entry in entries:
-            attempt = (entry["call_id"], int(entry.get("attempt") or 1))
-            if entry.get("findings") and attempt in untold:
-                untold.remove(attempt)
-                _write_findings(entry)
-    return len(fresh)
-
-
-def _write_rows(entries: Sequence[Mapping[str, str]]) -> set[tuple[str, int]]:
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE incoming (LIKE agents_call INCLUDING DEFAULTS) ON COMMIT DROP")
-        cursor.execute("ALTER TABLE incoming DROP COLUMN id")
-        copying = f"COPY incoming ({', '.join(COLUMNS)}) FROM STDIN"
+        names = ", ".join(COLUMNS)
+        cursor.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS "
+            f"SELECT {names} FROM agents_call WITH NO DATA"
+        )
+        copying = f"COPY incoming ({names}) FROM STDIN"
         with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for entry in entries:
                 copy.write_row(row(entry))
-        cursor.execute(LOCK)
-        cursor.execute(WRITE)
-        return {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
+        updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
+        cursor.execute(
+            f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt, at) {names} FROM incoming "
+            "ORDER BY call_id, attempt, at, (status = 'expired') "
+            f"ON CONFLICT (call_id, attempt, at) DO UPDATE SET {updates} "
+            "WHERE agents_call.status = 'expired' AND excluded.status <> 'expired' RETURNING call_id, attempt",
+        )
+        fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
+        cursor.execute("DELETE FROM incoming")  # a transaction around this one may write again
+    untold = set(fresh)
+    for entry in entries:
+        attempt = (entry["call_id"], int(entry.get("attempt") or 1))
+        if entry.get("findings") and attempt in untold:
+            untold.remove(attempt)
+            _write_findings(entry)
+    return len(fresh)
 
 
 def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
     """An entry's strings as the column types have them; what is missing gets the column's neutral value."""
-    given = {"charged_nano": entry.get("cost_nano") or "0", **entry}
-    return tuple(_value(name, given.get(name, "")) for name in COLUMNS)
+    return tuple(_value(name, entry.get(name, "")) for name in COLUMNS)
 
 
 def _value(name: str, text: str) -> Any:
@@ -221,7 +171,7 @@ def _value(name: str, text: str) -> Any:
         return bool(text)
     if name == "latency_ms":
         return float(text or 0)
-    if name in ("cost_nano", "charged_nano", "largest_nano"):
+    if name in ("cost_nano", "largest_nano"):
         return int(text) if text else None
     return text or None
 

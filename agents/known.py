@@ -9,7 +9,7 @@ from typing import Any
 
 from agents import confidence
 from agents.asks import Ask, Outcome, Path
-from agents.attempts import Attempt
+from agents.attempts import PRESSURE, Attempt
 from agents.knowledge import Hit
 from agents.knowledge.text import content_lemmas
 from agents.prompting import declines
@@ -78,6 +78,7 @@ class Known:
             "input_chars": len(self.ask.message),
             "turn_number": self.ask.turn_number,
             "tools": False,
+            "pressure": PRESSURE.get(self.ask.scope.name, 0.0),
         }
 
     def judge(self, path: Path) -> None:
@@ -102,6 +103,15 @@ class Known:
             self.features = confidence.features(completion, self.sources, self.language)
             self.confidence = confidence.confidence(self.features)
             step.say(f"{self.confidence:.2f}", reasons=confidence.reasons(self.features), **self.features.as_dict())
+
+    @property
+    def unfit(self) -> str:
+        """Why the answer cannot be used, though a larger model's might; empty when it can."""
+        if self.outbound is not None and self.outbound.action in ("block", "escalate"):
+            return "withheld answer"
+        if self.sources and self.features is not None and self.features.unsupported:
+            return "no answer"
+        return ""
 
     @property
     def top_score(self) -> float:

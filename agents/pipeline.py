@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 
-from agents import attempts, knowledge, routing, snapshot
+from agents import attempts, conversations, knowledge, routing, snapshot, wire
 from agents.asks import Ask, Blocked, Caller, Outcome, Path, Plain, Stale
 from agents.attempts import Attempt
 from agents.known import Known
-from agents.prompting import MAX_SOURCES, compose, question_of, questions_in, retrieval_question
-from agents.providers import Delta, Failed, Request
+from agents.prompting import MAX_SOURCES, compose, is_json, question_of, questions_in, retrieval_question
+from agents.providers import Delta, Failed, Request, Usage
 from agents.streams import LookBacks
 from budgets.ledger import Exhausted
 from escalations import edges
@@ -70,8 +70,9 @@ async def _draft(ask: Ask, known: Known, path: Path) -> None:
     request = compose(ask, known.language, known.inbound.text, known.sources)
     try:
         with path.step("routed") as step:
-            choice = routing.choose(ask.live.routes, known.route_facts())
-            step.say(choice.models[0].name, tier=choice.tier, rule=choice.rule)
+            kept = await conversations.tier_of(ask.caller)
+            choice = routing.choose(ask.live.routes, known.route_facts(), kept=kept)
+            step.say(choice.models[0].name, **choice.told(ask.live.routes))
         await attempts.call(ask.caller, choice, request, path, known.attempts)
     except Exhausted as error:
         known.exhausted = error
@@ -79,6 +80,23 @@ async def _draft(ask: Ask, known: Known, path: Path) -> None:
         known.failure = error
     else:
         known.judge(path)
+        choice = await _ask_larger(ask, known, choice, request, path)
+        await conversations.keep_tier(ask.caller, choice)
+
+
+async def _ask_larger(ask: Ask, known: Known, choice: routing.Choice, request: Request, path: Path) -> routing.Choice:
+    """An answer that cannot be used is asked for once more, one tier up. Without money or model the first one stays."""
+    larger = routing.larger(ask.live.routes, choice, known.unfit) if known.unfit else None
+    if larger is None:
+        return choice
+    with path.step("routed") as step:
+        step.say(larger.models[0].name, **larger.told(ask.live.routes))
+    try:
+        await attempts.call(ask.caller, larger, request, path, known.attempts)
+    except (Exhausted, Failed):
+        return choice
+    known.judge(path)
+    return larger
 
 
 async def forward(plain: Plain) -> Attempt:
@@ -95,17 +113,41 @@ async def forward(plain: Plain) -> Attempt:
 
 async def _forward(plain: Plain) -> Attempt:
     request, inbound = await _screened(plain)
-    choice = routing.choose(plain.caller.live.routes, question_of(plain), plain.wanted)
-    attempt = await attempts.call(plain.caller, choice, request, Path(), [])
-    try:
-        attempt.screenings += [("inbound", inbound)] if inbound.findings else []
-        for number, text in enumerate(attempt.texts):
-            seen = _screen_answer(plain, attempt, number, text)
-            if seen.action in ("block", "escalate"):
-                raise Blocked("outbound", seen, "The answer was withheld by a guardrail.")
-    finally:
-        await attempt.settle()
+    choice = await _choose(plain, inbound)
+    while True:
+        attempt = await attempts.call(plain.caller, choice, request, Path(), [])
+        try:
+            attempt.screenings += [("inbound", inbound)] if inbound.findings else []
+            withheld = _withheld(plain, attempt)
+        finally:
+            await attempt.settle()
+        why = "withheld answer" if withheld else "malformed answer" if not _well_formed(plain, attempt) else ""
+        larger = routing.larger(plain.caller.live.routes, choice, why) if why else None
+        if larger is None:
+            break
+        choice = larger
+    await conversations.keep_tier(plain.caller, choice)
+    if withheld:
+        raise Blocked("outbound", withheld, "The answer was withheld by a guardrail.")
     return attempt
+
+
+async def _choose(plain: Plain, inbound: Screening) -> routing.Choice:
+    kept = await conversations.tier_of(plain.caller) if plain.wanted == "auto" else ""
+    facts = {**question_of(plain, inbound.language), "pressure": attempts.PRESSURE.get(plain.caller.scope.name, 0.0)}
+    return routing.choose(plain.caller.live.routes, facts, plain.wanted, kept=kept, embeds=plain.wire == "embeddings")
+
+
+def _withheld(plain: Plain, attempt: Attempt) -> Screening | None:
+    """Why the answer must not leave, if so; every text of it is screened."""
+    seen_all = [_screen_answer(plain, attempt, number, text) for number, text in enumerate(attempt.texts)]
+    return next((seen for seen in seen_all if seen.action in ("block", "escalate")), None)
+
+
+def _well_formed(plain: Plain, attempt: Attempt) -> bool:
+    """Whether the answer is JSON where the caller asked for that."""
+    wanted = (plain.body.get("response_format") or {}).get("type") if plain.wire == "chat" else ""
+    return wanted not in ("json_object", "json_schema") or all(map(is_json, filter(None, attempt.texts)))
 
 
 async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
@@ -116,9 +158,10 @@ async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
     while True:
         try:
             request, inbound = await _screened(plain)
-            choice = routing.choose(plain.caller.live.routes, question_of(plain), plain.wanted)
+            choice = await _choose(plain, inbound)
             attempt, deltas = await attempts.open_stream(plain.caller, choice, request)
             attempt.screenings += [("inbound", inbound)] if inbound.findings else []
+            await conversations.keep_tier(plain.caller, choice)
             return attempt, _guarded(plain, attempt, deltas)
         except Stale as change:
             plain = plain.on(await _current(plain.caller, change.epoch))
@@ -126,7 +169,8 @@ async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
 
 async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta]) -> AsyncIterator[Delta]:
     """The stream behind a look-back buffer, settled however it ends: done, cut, blocked or abandoned by the client."""
-    buffer, usage = LookBacks(partial(_screen_answer, plain, attempt)), None
+    buffer = LookBacks(wire.of(plain.wire), partial(_screen_answer, plain, attempt))
+    usage: Usage | None = None
     try:
         async for delta in deltas:
             usage = delta.usage or usage
@@ -135,13 +179,13 @@ async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta])
         for piece in buffer.flush():
             yield piece
     except Failed as error:
-        await attempts.settle_failure(attempt, error, buffer.seen)
+        await attempts.settle_failure(attempt, error, buffer.seen, usage)
         raise
     except Blocked:
-        await attempt.settle(usage=attempt.so_far(buffer.seen))
+        await attempt.settle(usage=attempt.so_far(buffer.seen, usage))
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(buffer.seen), worked=None))
+        await asyncio.shield(attempt.settle("cancelled", usage=attempt.so_far(buffer.seen, usage), worked=None))
         raise
     await attempt.settle(usage=usage or attempt.so_far(buffer.seen))
 
@@ -152,7 +196,7 @@ async def _screened(plain: Plain) -> tuple[Request, Screening]:
     if inbound.action in ("block", "escalate"):
         await attempts.write_blocked(plain.caller, plain.wanted, [("inbound", inbound)])
         raise Blocked("inbound", inbound, screen.refusal(plain.caller.live.guardrails, inbound.language))
-    return Request(body, language=inbound.language), inbound
+    return Request(body, language=inbound.language, wire=plain.wire), inbound
 
 
 def _screen_answer(plain: Plain, attempt: Attempt, choice: int, text: str) -> Screening:

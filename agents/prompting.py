@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
+from agents import wire
 from agents.asks import Ask, Plain
 from agents.knowledge import Hit
 from agents.knowledge.text import content_lemmas
 from agents.providers import Request
-from agents.providers.base import text_of
 from guardrails import screen
 from guardrails.rules import ACTIONS
 from guardrails.screen import Screening
@@ -46,6 +48,14 @@ def declines(text: str) -> bool:
     return not text.strip() or NO_ANSWER in text.upper()
 
 
+def is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 def retrieval_question(ask: Ask) -> str:
     """The words to look up; a short follow-up ("and to Germany?") is asked together with what it follows."""
     language = ask.language or "en"
@@ -55,15 +65,12 @@ def retrieval_question(ask: Ask) -> str:
     return ask.message
 
 
-def question_of(plain: Plain) -> dict[str, Any]:
+def question_of(plain: Plain, language: str) -> dict[str, Any]:
     """The facts of a plain call that routes may depend on."""
-    messages = plain.body.get("messages") or []
     return {
         "topic": plain.caller.scope.topic,
-        "language": None,
-        "input_chars": sum(len(text_of(message.get("content"))) for message in messages),
-        "turn_number": sum(message.get("role") == "user" for message in messages),
-        "tools": bool(plain.body.get("tools")),
+        "language": None if language == "?" else language,
+        **wire.of(plain.wire).facts(plain.body),
     }
 
 
@@ -72,26 +79,13 @@ def questions_in(plain: Plain) -> tuple[Mapping[str, Any], Screening]:
 
     User messages are screened as questions, tool results as passages; a redaction replaces the text.
     """
-    policy, messages = plain.caller.live.guardrails, list(plain.body["messages"])
-    last_answer = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
+    policy, form, body = plain.caller.live.guardrails, wire.of(plain.wire), plain.body
     seen_all: list[Screening] = []
-    for n in range(last_answer + 1, len(messages)):
-        message = messages[n]
-        role = message.get("role")
-        if role not in ("user", "tool", "function"):
-            continue
-        text = text_of(message.get("content"))
-        seen = screen.inbound(text, policy) if role == "user" else screen.passage(text, policy)
+    for part in form.asked(plain.body):
+        seen = (screen.inbound if part.stage == "inbound" else screen.passage)(part.text, policy)
         if seen.action == "redact":
-            messages[n] = {**message, "content": _redacted(message.get("content"), seen.text)}
+            body = form.asked_instead(body, part.place, seen.text)
         seen_all.append(seen)
     worst = max(seen_all, key=lambda seen: ACTIONS.index(seen.action), default=CLEAN)
     findings = tuple(found for seen in seen_all for found in seen.findings)
-    return {**plain.body, "messages": messages}, replace(worst, findings=findings, us=sum(seen.us for seen in seen_all))
-
-
-def _redacted(content: Any, text: str) -> Any:
-    """The content with its text replaced; images and other parts stay."""
-    if not isinstance(content, list):
-        return text
-    return [{"type": "text", "text": text}, *(part for part in content if part.get("type") != "text")]
+    return body, replace(worst, findings=findings, us=sum(seen.us for seen in seen_all))

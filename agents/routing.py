@@ -1,4 +1,8 @@
-"""Which models a call may use, in order. Structure decides (topic, language, size, turn, budget), never keywords."""
+"""Which models a call may use, in order. Structure decides (topic, language, size, turn, budget), never keywords.
+
+A conversation keeps the tier it got, unless a rule asks for a larger one; a tier is larger when its first model is
+dearer.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +32,48 @@ class Choice:
     rule: str
     models: tuple[Model, ...]
 
+    def told(self, routes: Routes) -> dict[str, Any]:
+        """For a trace: what was chosen, by what, and what else there is."""
+        others = {tier: list(chain) for tier, chain in routes.tiers.items() if tier != self.tier}
+        return {"tier": self.tier, "rule": self.rule, "chain": [model.name for model in self.models], "others": others}
 
-def choose(routes: Routes, facts: Mapping[str, Any], wanted: str = "auto") -> Choice:
+
+def choose(
+    routes: Routes, facts: Mapping[str, Any], wanted: str = "auto", *, kept: str = "", embeds: bool = False
+) -> Choice:
     """The tier of the first rule whose conditions all hold, else the default tier; a concrete name is served as named.
 
     `facts`: topic, language, input_chars, turn_number, tools (bool), pressure (share of the fullest budget used).
-    :raises UnknownModel: a concrete name that is not defined.
+    `kept` is the tier that the conversation has.
+    :raises UnknownModel: a concrete name that is not defined, or whose model does not do this (answer, or embed).
     """
     if wanted != "auto":
         model = routes.models.get(wanted)
-        if model is None:
+        if model is None or model.embeds != embeds:
             raise UnknownModel(wanted)
         return Choice("", "named by the caller", (model,))
+    if embeds:
+        raise UnknownModel("auto")
+    choice = _by_rules(routes, facts)
+    if kept in routes.tiers and routes.rank(kept) > routes.rank(choice.tier):
+        return _tier(routes, kept, "kept for the conversation")
+    return choice
+
+
+def _by_rules(routes: Routes, facts: Mapping[str, Any]) -> Choice:
     for number, rule in enumerate(routes.rules, start=1):
         if all(_holds(facts.get(fact), condition) for fact, condition in rule.get("when", {}).items()):
             return _tier(routes, rule["tier"], rule.get("name") or f"rule {number}")
     return _tier(routes, routes.default_tier, "default")
+
+
+def larger(routes: Routes, choice: Choice, why: str) -> Choice | None:
+    """The next larger tier, for an answer that is not fit for use; None for the largest, or a model named as such."""
+    if not choice.tier:
+        return None
+    rank = routes.rank(choice.tier)
+    above = [tier for tier in routes.tiers if routes.rank(tier) > rank]
+    return _tier(routes, min(above, key=routes.rank), f"{why} of {choice.tier}") if above else None
 
 
 def degraded(routes: Routes, choice: Choice, pressure: float) -> Choice | None:

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -22,11 +22,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from redis import RedisError
 
-from agents import parts
+from agents import parts, recount
 from agents.connections import in_database, redis_async, redis_sync
 from agents.knowledge import text
 from agents.models import Agent, Channel, Deployment, Release, Scope
-from budgets.ledger import Limit
+from budgets.ledger import COUNTED, Limit
 from budgets.models import Budget
 from escalations import edges
 from guardrails import screen
@@ -185,7 +185,10 @@ async def keep(kind: str) -> None:
     beat = 0.0
     while True:
         try:
-            seen = int(await redis_async().get(EPOCH) or 0)
+            epoch_now, counted = await redis_async().mget(EPOCH, COUNTED)
+            seen = int(epoch_now or 0)
+            if not counted:
+                await in_database(recount.recount)
             stale = _current is None or _current.epoch != seen or time.time() - _current.loaded_at > REFRESH_S
             if stale:
                 first = _current is None
@@ -275,12 +278,13 @@ def load(at_epoch: int) -> Snapshot:
 
 
 def compile_release(release: Release) -> Live:
-    """A release in the form that the hot path uses; compiled once for each id, since releases never change."""
-    return _compiled(release.pk, release.canary)
+    """A release in the form that the hot path uses; compiled once a day: releases never change, prices do."""
+    return _compiled(release.pk, release.canary, datetime.now(UTC).date())
 
 
 @lru_cache(maxsize=256)
-def _compiled(pk: int, canary: str) -> Live:
+def _compiled(pk: int, canary: str, on: date) -> Live:
+    """The release with the prices of that day."""
     release = Release.objects.select_related("agent", *Release.PARTS).get(pk=pk)
     return Live(
         id=release.pk,
@@ -290,7 +294,7 @@ def _compiled(pk: int, canary: str) -> Live:
         canary=canary,
         knowledge_id=release.knowledge_id,
         knowledge_sha=release.knowledge.sha256,
-        routes=parts.routes(release.models.content, release.models.number),
+        routes=parts.routes(release.models.content, release.models.number, on),
         guardrails=screen.compile_policy(release.guardrails.content),
         edges=edges.compile_policy({**release.edges.content, "version": release.edges.number}),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
 from agents.asks import Blocked
 from agents.providers import Delta
+from agents.providers.base import NOWHERE
+from agents.wire import Wire
 from guardrails.screen import Screening
 
 LOOK_BACK = 240
@@ -18,7 +19,8 @@ STRIDE = 120
 class LookBacks:
     """A look-back for each choice of a stream; what belongs to no choice leaves after all that they hold."""
 
-    def __init__(self, screen: Callable[[int, str], Screening]) -> None:
+    def __init__(self, wire: Wire, screen: Callable[[int, str], Screening]) -> None:
+        self._wire = wire
         self._screen = screen
         self._of: dict[int, LookBack] = {}
 
@@ -28,12 +30,13 @@ class LookBacks:
 
     def push(self, delta: Delta) -> Iterator[Delta]:
         """The pieces that may leave now. :raises Blocked: some text has become something that must not."""
-        if not delta.raw.get("choices"):
-            yield from self.flush()
+        if delta.choice == NOWHERE:
+            if delta.ends_text:
+                yield from self.flush()
             yield delta
             return
         if delta.choice not in self._of:
-            self._of[delta.choice] = LookBack(partial(self._screen, delta.choice))
+            self._of[delta.choice] = LookBack(self._wire, partial(self._screen, delta.choice))
         yield from self._of[delta.choice].push(delta)
 
     def flush(self) -> Iterator[Delta]:
@@ -49,8 +52,9 @@ class LookBack:
     tool calls, usage) pass as they came, in order.
     """
 
-    def __init__(self, screen: Callable[[str], Screening]) -> None:
+    def __init__(self, wire: Wire, screen: Callable[[str], Screening]) -> None:
         self.seen = ""
+        self._wire = wire
         self._screen = screen
         self._held = ""
         self._tail = ""  # what has left, as context for the next screening
@@ -60,7 +64,7 @@ class LookBack:
     def push(self, delta: Delta) -> Iterator[Delta]:
         """The pieces that may leave now. :raises Blocked: the text has become something that must not."""
         if not delta.text:
-            if delta.finish or delta.usage is not None:
+            if delta.ends_text:
                 yield from self.flush()
             yield delta
             return
@@ -72,10 +76,9 @@ class LookBack:
             self._check()
             if (cut := len(self._held) - LOOK_BACK) > 0:  # a redaction may have left less than that
                 yield self._leave(cut)
-        if delta.finish or delta.usage is not None:
+        if delta.ends_text:
             yield from self.flush()
-            choice = {**delta.raw["choices"][0], "delta": {}}
-            yield Delta({**delta.raw, "choices": [choice]}, "", delta.usage, delta.finish)
+            yield Delta(self._wire.without_text(delta.raw), "", delta.usage, delta.finish, delta.choice)
 
     def flush(self) -> Iterator[Delta]:
         """The rest, screened."""
@@ -96,8 +99,4 @@ class LookBack:
     def _leave(self, cut: int) -> Delta:
         piece, self._held = self._held[:cut], self._held[cut:]
         self._tail = (self._tail + piece)[-LOOK_BACK:]
-        raw = deepcopy(self._template)
-        choice = raw["choices"][0]
-        choice["delta"] = {**choice.get("delta", {}), "content": piece}
-        choice["finish_reason"] = None
-        return Delta(raw, piece)
+        return Delta(self._wire.piece(self._template, piece), piece)

@@ -93,7 +93,7 @@ def deliver_decisions() -> int:
 
 
 @shared_task
-def turn_partitions() -> list[str]:
-    """Partitions for the days to come, and away with those that are too old; their names."""
+def drop_old_calls() -> list[str]:
+    """Retention: whole partitions go, nothing is deleted row by row."""
     partitions.make_ahead()
     return partitions.drop_old()

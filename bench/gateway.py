@@ -6,17 +6,16 @@ Afterwards the books must balance: one row for each answer, and the ledger's spe
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import django
@@ -33,15 +32,23 @@ from django.utils import timezone  # noqa: E402
 from agents import calls, parts, releases  # noqa: E402
 from agents.connections import redis_sync  # noqa: E402
 from agents.models import Agent, Call, Channel, Scope  # noqa: E402
+from bench import chart, peers  # noqa: E402
+from bench.processes import BASE, WORKERS, free_port, granian, memory_mb, process  # noqa: E402
 from budgets import ledger  # noqa: E402
 from budgets.models import Budget  # noqa: E402
 from console.models import ApiKey  # noqa: E402
 
-BASE = Path(__file__).resolve().parent.parent
 REPORT = BASE / "docs" / "benchmarks" / "gateway.md"
+CHART = BASE / "docs" / "benchmarks" / "gateway.svg"
 CLIENTS = (1, 16, 32, 64)
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
-WORKERS = "2"
+DELAYS_MS = (0, 22)
+PEERS = os.environ.get("BENCH_PEERS", "1") == "1"
+BARE, OURS = "bare forwarder", "Pilothouse"
+HEAD = (
+    "| server | clients | requests/s | of the limit | p50 ms | p99 ms | added p50 ms | errors | MB |",
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+)
 QUESTION = (
     "Hello, I ordered a tent two weeks ago and one of the poles is bent. I would like to know how long I can return "
     "it, who pays for the parcel, and whether I have to send back the pegs as well, because I used them once."
@@ -51,9 +58,11 @@ QUESTION = (
 PREAMBLE = """# Gateway
 
 Measured on {day} with `bin/bench gateway` on {cores} cores, Python {python}, {s:.0f} s each. Server ({workers}
-processes), provider, load, Redis, PostgreSQL and drain share the machine. The provider answers at once. On in
-Pilothouse: API key, guardrails on question and answer (default policy, en pl de), four budgets held and settled, the
-durable call log. The bare forwarder (plain ASGI, aiohttp) does nothing but forward: it is the limit.
+processes), provider, load, Redis, PostgreSQL and drain share the machine. On in Pilothouse: API key, guardrails on
+question and answer (default policy, en pl de), four budgets held and settled, the breaker, the durable call log. The
+bare forwarder (plain ASGI, aiohttp) does nothing but forward: it is the limit. The peers do nothing but forward, too.
+
+![Requests a second](gateway.svg)
 """
 AFTERWARDS = """
 Added over the bare forwarder at 1 client: {added:.2f} ms (median). Afterwards {rows:,} rows in the call log; the spend
@@ -63,9 +72,10 @@ of every budget is {balance} their sum.
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Figures of one server under so many clients."""
+    """Figures of one server under so many clients, before a provider that takes `delay_ms`."""
 
     server: str
+    delay_ms: int
     clients: int
     rate: float
     p50_ms: float
@@ -75,68 +85,113 @@ class Row:
 
 
 def main() -> None:
-    upstream = _free_port()
-    with process([sys.executable, "-m", "bench.upstream", str(upstream)], upstream):
-        key = _world(f"http://127.0.0.1:{upstream}/v1")
-        rows = [*_measure_bare(upstream), *_measure_ours(key)]
-    books = _books(sum(row.errors for row in rows))
+    with ExitStack() as stack:
+        upstreams = {delay: free_port() for delay in DELAYS_MS}
+        for delay, port in upstreams.items():
+            stack.enter_context(process([sys.executable, "-m", "bench.upstream", str(port), str(delay)], port))
+        key = _world(upstreams)
+        rows = [*_bare(upstreams), *_ours(key), *_portkey(upstreams), *_litellm(upstreams)]
+    books = _books()
     text = _report(rows, books)
     REPORT.write_text(text, encoding="utf-8")
+    CHART.write_text(chart.bars(_rates(rows), "requests/s, 32 clients, provider without delay"), encoding="utf-8")
     sys.stdout.write(text)
 
 
-def _measure_bare(upstream: int) -> list[Row]:
-    port = _free_port()
-    os.environ["BENCH_UPSTREAM"] = f"http://127.0.0.1:{upstream}/v1/chat/completions"
-    with process(_granian("bench.bare:app", port), port) as pid:
-        return [_load("bare forwarder", port, pid, clients, "") for clients in CLIENTS]
+def _bare(upstreams: dict[int, int]) -> list[Row]:
+    rows = []
+    for delay, upstream in upstreams.items():
+        port = free_port()
+        env = {**os.environ, "BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}/v1/chat/completions"}
+        with process(granian("bench.bare:app", port), port, env) as pid:
+            rows += [_load(BARE, port, pid, clients, delay) for clients in CLIENTS]
+    return rows
 
 
-def _measure_ours(key: str) -> list[Row]:
-    port = _free_port()
+def _ours(key: str) -> list[Row]:
+    port = free_port()
     drain = subprocess.Popen([sys.executable, str(BASE / "manage.py"), "drain"], cwd=BASE)
     try:
-        with process(_granian("console.asgi:application", port), port) as pid:
-            _load("warm up", port, pid, 4, key, seconds=2)
-            return [_load("Pilothouse", port, pid, clients, key) for clients in CLIENTS]
+        with process(granian("console.asgi:application", port), port) as pid:
+            _load("warm up", port, pid, 4, 0, key=key, seconds=2)
+            return [_load(OURS, port, pid, clients, delay, key=key) for delay in DELAYS_MS for clients in CLIENTS]
     finally:
         _settled()
         drain.send_signal(signal.SIGTERM)
         drain.wait(10)
 
 
-def _granian(target: str, port: int) -> list[str]:
-    """The server as `bin/up` starts it."""
-    command = [str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--no-ws", "--backlog", "2048"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", WORKERS, "--log-level", "warning"]
-    return [*command, "--working-dir", str(BASE), target]
+def _portkey(upstreams: dict[int, int]) -> list[Row]:
+    port = free_port()
+    command = peers.portkey(port) if PEERS else None
+    if command is None:
+        return []
+    with process(command, port) as pid:
+        return [
+            _load("Portkey gateway", port, pid, clients, delay, key="sk-bench", headers=peers.portkey_headers(upstream))
+            for delay, upstream in upstreams.items()
+            for clients in CLIENTS
+        ]
 
 
-def _load(server: str, port: int, pid: int, clients: int, key: str, seconds: float = SECONDS) -> Row:
-    body = orjson.dumps({"model": "bench", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 50})
+def _litellm(upstreams: dict[int, int]) -> list[Row]:
+    port = free_port()
+    models = {_model(delay): upstream for delay, upstream in upstreams.items()}
+    command = peers.litellm(port, models) if PEERS else None
+    if command is None:
+        return []
+    with process(command, port, peers.litellm_env()) as pid:
+        _load("warm up", port, pid, 4, 0, key=peers.MASTER_KEY, seconds=4)
+        return [
+            _load("LiteLLM proxy", port, pid, clients, delay, key=peers.MASTER_KEY)
+            for delay in DELAYS_MS
+            for clients in CLIENTS
+        ]
+
+
+def _model(delay: int) -> str:
+    return f"bench-{delay}"
+
+
+def _load(
+    server: str,
+    port: int,
+    pid: int,
+    clients: int,
+    delay: int,
+    *,
+    key: str = "",
+    headers: Mapping[str, str] | None = None,
+    seconds: float = SECONDS,
+) -> Row:
+    asked = {"model": _model(delay), "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 50}
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     command = [sys.executable, "-m", "bench.client", url, str(clients), str(seconds)]
-    done = subprocess.run(
-        command, input=body, capture_output=True, check=True, cwd=BASE, env={**os.environ, "BENCH_KEY": key}
-    )
+    env = {**os.environ, "BENCH_HEADERS": json.dumps({"authorization": f"Bearer {key}", **(headers or {})})}
+    done = subprocess.run(command, input=orjson.dumps(asked), capture_output=True, check=True, cwd=BASE, env=env)
     told = orjson.loads(done.stdout)
-    row = Row(server, clients, told["rate"], told["p50_ms"], told["p99_ms"], told["errors"], _memory_mb(pid))
-    sys.stderr.write(f"{server:16} {clients:3} clients  {row.rate:7.0f}/s  p50 {row.p50_ms:6.2f} ms\n")
+    row = Row(server, delay, clients, told["rate"], told["p50_ms"], told["p99_ms"], told["errors"], memory_mb(pid))
+    sys.stderr.write(f"{server:16} {delay:3} ms {clients:3} clients  {row.rate:7.0f}/s  p50 {row.p50_ms:6.2f} ms\n")
     return row
 
 
 # --- the world that is measured ------------------------------------------------------------------------------------
 
 
-def _world(upstream: str) -> str:
+def _world(upstreams: dict[int, int]) -> str:
     """An agent with every layer on; the key that may use it."""
     call_command("migrate", verbosity=0)
     agent = Agent.objects.create(slug="bench", name="Bench", languages=["en", "pl", "de"])
     channel = Channel.objects.create(agent=agent, slug="web", name="Web")
     scope = Scope.objects.create(channel=channel, stage="expanded")
     price = {"input": "0.15", "output": "0.60"}
-    model = {"base_url": upstream, "credential": "env:UPSTREAM_API_KEY", "price": price}
-    contents = {**parts.beginnings(agent.languages), "models": {"models": {"bench": model}}}
+    models = {
+        _model(delay): {
+            "base_url": f"http://127.0.0.1:{port}/v1", "credential": "env:UPSTREAM_API_KEY", "price": price,
+        }
+        for delay, port in upstreams.items()
+    }  # fmt: skip
+    contents = {**parts.beginnings(agent.languages), "models": {"models": models}}
     made = {kind: releases.add_version(agent, kind, content, author="user:bench") for kind, content in contents.items()}
     releases.deploy(scope, releases.publish(agent, made, author="user:bench"), actor="user:bench")
     key, secret = ApiKey.issue(name="Bench", actor="user:bench", scopes=["gateway"], agent=agent, channel=channel)
@@ -152,76 +207,53 @@ def _settled() -> None:
         time.sleep(0.1)
 
 
-def _books(errors: int) -> dict[str, Any]:
+def _books() -> dict[str, Any]:
     """What was written down against what the ledger says was spent."""
     rows = Call.objects.filter(status="ok").aggregate(n=Count("pk"), nano=Sum("cost_nano"))
     budgets = [budget.limit() for budget in Budget.objects.active()]
     spent = {balance.spent_nano for balance in ledger.balances(redis_sync(), budgets).values()}
-    return {"rows": rows["n"], "balanced": spent == {rows["nano"]}, "errors": errors}
+    return {"rows": rows["n"], "balanced": spent == {rows["nano"]}}
+
+
+# --- the report ----------------------------------------------------------------------------------------------------
 
 
 def _report(rows: list[Row], books: dict[str, Any]) -> str:
-    bare = {row.clients: row for row in rows if row.server == "bare forwarder"}
-    told = PREAMBLE.format(
-        day=timezone.localdate(), cores=os.cpu_count(), python=platform.python_version(), s=SECONDS, workers=WORKERS
-    )
+    limit = {(row.delay_ms, row.clients): row for row in rows if row.server == BARE}
     lines = [
-        told,
-        "| server | clients | requests/s | of the limit | p50 ms | p99 ms | errors | MB |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        PREAMBLE.format(
+            day=timezone.localdate(), cores=os.cpu_count(), python=platform.python_version(), s=SECONDS, workers=WORKERS
+        )
     ]
-    for row in rows:
-        share = f"{row.rate / bare[row.clients].rate:.0%}"
-        figures = f"{row.rate:,.0f} | {share} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {row.errors} | {row.mb:.0f}"
-        lines.append(f"| {row.server} | {row.clients} | {figures} |")
-    ours = {row.clients: row for row in rows if row.server == "Pilothouse"}
-    added = ours[1].p50_ms - bare[1].p50_ms
-    lines.append(
-        AFTERWARDS.format(added=added, rows=books["rows"], balance="equal to" if books["balanced"] else "NOT equal to")
-    )
+    for delay in DELAYS_MS:
+        lines += [f"## Provider takes {delay} ms", "", *HEAD]
+        lines += [_line(row, limit[delay, row.clients]) for row in rows if row.delay_ms == delay]
+        lines.append("")
+    added = _of(rows, OURS, 0, 1).p50_ms - _of(rows, BARE, 0, 1).p50_ms
+    balance = "equal to" if books["balanced"] else "NOT equal to"
+    lines += [AFTERWARDS.format(added=added, rows=books["rows"], balance=balance), *_against_peers(rows)]
     return "\n".join(lines)
 
 
-# --- processes -----------------------------------------------------------------------------------------------------
+def _line(row: Row, limit: Row) -> str:
+    share, added = f"{row.rate / limit.rate:.0%}", f"{row.p50_ms - limit.p50_ms:.2f}"
+    figures = f"{row.rate:,.0f} | {share} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {added} | {row.errors} | {row.mb:.0f}"
+    return f"| {row.server} | {row.clients} | {figures} |"
 
 
-@contextmanager
-def process(command: list[str], port: int) -> Iterator[int]:
-    started = subprocess.Popen(command, cwd=BASE, env=dict(os.environ))
-    try:
-        _wait_for(port)
-        yield started.pid
-    finally:
-        started.send_signal(signal.SIGTERM)
-        started.wait(15)
+def _against_peers(rows: list[Row]) -> list[str]:
+    ours = _of(rows, OURS, 0, 32)
+    names = dict.fromkeys(row.server for row in rows if row.server not in (OURS, BARE))
+    said = [f"{ours.rate / _of(rows, name, 0, 32).rate:.1f} times {name}" for name in names]
+    return [f"With 32 clients and everything on: {', '.join(said)} with nothing on.\n"] if said else []
 
 
-def _wait_for(port: int) -> None:
-    """Until it takes connections and answers what it is asked."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"Nothing listens on port {port}.")
+def _of(rows: list[Row], server: str, delay: int, clients: int) -> Row:
+    return next(row for row in rows if (row.server, row.delay_ms, row.clients) == (server, delay, clients))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _memory_mb(pid: int) -> float:
-    """Resident memory of the process and its children, in MB."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(_resident_kb(one) for one in (pid, *map(int, children))) / 1024
-
-
-def _resident_kb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+def _rates(rows: list[Row]) -> dict[str, float]:
+    return {row.server: row.rate for row in rows if (row.delay_ms, row.clients) == (0, 32)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A provider that takes no time: reads a request, answers with one fixed completion. `python -m bench.upstream PORT`"""
+"""A provider that takes no time, or MS: answers every request with one fixed completion.
+
+`python -m bench.upstream PORT [MS]`
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ ANSWER = orjson.dumps(
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
 
 
+DELAY_S = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.0
+
+
 class Provider(asyncio.Protocol):
     """Just enough of HTTP/1.1: requests with a length, one after the other on a connection."""
 
@@ -34,7 +40,10 @@ class Provider(asyncio.Protocol):
             if len(self.buffer) < end + 4 + length:
                 return
             self.buffer = self.buffer[end + 4 + length :]
-            self.transport.write(RESPONSE)
+            if DELAY_S:
+                asyncio.get_running_loop().call_later(DELAY_S, self.transport.write, RESPONSE)
+            else:
+                self.transport.write(RESPONSE)
 
 
 async def serve(port: int) -> None:

@@ -5,9 +5,11 @@
 -- ph:s:<call>:<attempt>   mark: "over", or the id of a reserve that nobody waits for any more
 -- ph:holds                zset of holds by the second at which they expire, on this server's clock
 -- ph:calls                stream of log entries; only the drain takes entries off
+-- ph:counted              there while the counters can be trusted; gone with them when Redis loses its memory
 -- ph:circuit:<name>       hash {fails, trips, until, probe} of a provider that fails; ph:circuits, the set of their names
 local HOLDS, STREAM, EPOCH, CIRCUITS = 'ph:holds', 'ph:calls', 'ph:epoch', 'ph:circuits'
-local EXHAUSTED, HELD, THERE, ENDED, OPEN = 0, 1, 2, 3, 4
+local COUNTED = 'ph:counted'
+local EXHAUSTED, HELD, THERE, ENDED, OPEN, LOST = 0, 1, 2, 3, 4, 5
 local FAILS, PAUSE, LONGEST_PAUSE, PROBE, FORGOTTEN = 5, 5, 30, 30, 120
 
 local function whole(number) return string.format('%.0f', number) end
@@ -101,6 +103,7 @@ local verbs = {}
 verbs.reserve = function()
   local hold, mark, name, nano = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
   local epoch = tonumber(redis.call('GET', EPOCH) or '0')
+  if redis.call('EXISTS', COUNTED) == 0 then return {LOST, epoch} end
   local there = redis.call('HMGET', hold, 'nano', 'expires', 'keys', 'expired')
   local marked = redis.call('GET', mark)
   if there[4] or marked == 'over' or marked == ARGV[7] then return {ENDED, epoch} end
@@ -169,8 +172,7 @@ verbs.release = function()
   take_off(hold, name)
   if there[2] then
     redis.call('SET', mark, 'over', 'EX', ARGV[3])
-    log_for(there[3], {status = 'cancelled', cost_nano = '0', charged_nano = '0', price = 'exact', late = '1',
-      estimate_nano = there[1]})
+    log_for(there[3], {status = 'cancelled', cost_nano = '0', charged_nano = '0', price = 'exact', late = '1', estimate_nano = there[1]})
   end
   return 1
 end
@@ -210,6 +212,7 @@ verbs.rebuild = function()
     if spent < tonumber(ARGV[i + 2]) then redis.call('HSET', key, 'spent', ARGV[i + 2]) end
     redis.call('EXPIRE', key, ARGV[2])
   end
+  redis.call('SET', COUNTED, '1')
   return #KEYS
 end
 

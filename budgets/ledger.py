@@ -7,6 +7,8 @@
 - A process that dies leaves its hold to `expire`, which charges the held amount and logs it with status "expired".
   Should the real figure come after all, the charge is corrected, and the later entry of the same call and attempt
   (`late` = 1, `estimate_nano` = what it replaces) takes the place of the estimate: one row, the last word wins.
+- Counters that Redis has lost are not taken for zero: until `rebuild` has raised them to what the call log knows,
+  nothing can be reserved.
 - Holds expire by Redis's clock, so the clocks of machines need not agree.
 - The same scripts carry the circuit breaker: five bad calls in a row (or a provider that asks for a pause) open a
   circuit for 5, 10, 20, then 30 s for every process; after a pause one call probes, and closes it or trips it again.
@@ -45,9 +47,11 @@ SETTLE_WITHIN_S = 5.0
 EXPIRED_AT_ONCE = 500
 ABANDONED_AT_ONCE = 256
 PLANS = 4_096
+STREAM = "ph:calls"
 CIRCUITS = "ph:circuits"
 VERDICTS = {True: "good", False: "bad", None: ""}
-HELD, THERE, ENDED, OPEN = 1, 2, 3, 4  # as ledger.lua answers; 0 is exhausted
+COUNTED = "ph:counted"
+HELD, THERE, ENDED, OPEN, LOST = 1, 2, 3, 4, 5  # as ledger.lua answers; 0 is exhausted
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,8 @@ async def reserve(
         raise Open(circuit, float(answer[2]))
     if code == ENDED:
         raise AlreadySettled(name)
+    if code == LOST:
+        raise Unavailable("Redis has lost its counters; they are being counted anew.")
     full = answer[2]
     raise Exhausted(plan.limits[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
 
@@ -258,9 +264,16 @@ def open_circuits(redis: Redis) -> dict[str, float]:
 
 
 def rebuild(redis: Redis, spent: Mapping[Limit, int], now: datetime | None = None) -> None:
-    """After Redis lost its counters: raise each to the spend that Postgres and the stream know; never lower one."""
-    if spent:
-        _run_sync(redis, _plan(tuple(spent), now).keys, ("rebuild", COUNTER_TTL_S, *spent.values()))
+    """After Redis lost its counters: raise each to the spend that Postgres and the stream know; never lower one.
+
+    From then on they can be trusted, and money can be reserved.
+    """
+    _run_sync(redis, _plan(tuple(spent), now).keys, ("rebuild", COUNTER_TTL_S, *spent.values()))
+
+
+def is_counted(redis: Redis) -> bool:
+    """Whether the counters can be trusted: not on a new Redis, and not on one that has lost its memory."""
+    return bool(redis.exists(COUNTED))
 
 
 # --- counters of a call's limits, worked out once a window -----------------------------------------------------------

@@ -219,6 +219,11 @@ def key_calls(key: ApiKey) -> QuerySet[Call]:
     return Call.objects.filter(_of_scopes(key) if key.channel_id else _named(key))
 
 
+def key_sums(key: ApiKey) -> Q:
+    """Of the sums of calls, those that the key reaches."""
+    return _named(key)
+
+
 def key_findings(key: ApiKey) -> QuerySet[Finding]:
     return Finding.objects.filter(_of_scopes(key) if key.channel_id else _named(key))
 

@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from agents import calls, releases
 from agents.connections import redis_sync
-from agents.models import Call, Turn
+from agents.models import CallMinute, Turn
 from budgets import ledger
 from budgets.models import Budget
 from console.api.auth import key_for
@@ -185,20 +185,20 @@ def _turns() -> Iterator[GaugeMetricFamily]:
 
 
 def _calls() -> Iterator[GaugeMetricFamily]:
-    rows = Call.objects.filter(at__gte=timezone.now() - RECENT).order_by().values_list("model", "status", "price")
-    found = list(rows.annotate(n=Count("id"), nano=Sum("cost_nano")))
+    since = timezone.now() - RECENT
+    rows = CallMinute.objects.filter(start__gte=since.replace(second=0, microsecond=0)).order_by()
     counts: Counter[tuple[str, str]] = Counter()
     costs: Counter[str] = Counter()
-    unpriced: Counter[str] = Counter()
-    for model, status, price, n, nano in found:
+    without: Counter[str] = Counter()
+    sums = {"n": Sum("calls"), "nano": Sum("cost_nano"), "without_price": Sum("unpriced")}
+    for model, status, n, nano, unpriced in rows.values_list("model", "status").annotate(**sums):
         counts[model, status] += n
-        costs[model] += nano or 0
-        unpriced[model] += n if price == "unknown" else 0
+        costs[model] += nano
+        without[model] += unpriced
     yield _gauge("calls_5m", "Attempts at models in the last five minutes.", ["model", "status"], counts.items())
     yield _gauge("cost_usd_5m", "Dollars of the last five minutes.", ["model"], _dollars(costs))
-    yield _gauge(
-        "unpriced_calls_5m", "Calls without a known price.", ["model"], [([m], n) for m, n in unpriced.items()]
-    )
+    unpriced_rows = [([model], n) for model, n in without.items()]
+    yield _gauge("unpriced_calls_5m", "Calls without a known price.", ["model"], unpriced_rows)
 
 
 def _dollars(costs: Counter[str]) -> list[tuple[list[str], float]]:

@@ -135,9 +135,14 @@ CELERY_BEAT_SCHEDULE = {
     "deliver-decisions": {"task": "agents.tasks.deliver_decisions", "schedule": schedule(1)},
     "call-back": {"task": "console.deliveries.call_back_due", "schedule": schedule(1)},
     "expire-escalations": {"task": "escalations.tasks.expire_due", "schedule": schedule(15)},
-    "turn-partitions": {"task": "agents.tasks.turn_partitions", "schedule": schedule(3600)},
     "watch-scopes": {"task": "console.tasks.watch_scopes", "schedule": schedule(30)},
+    "drop-old-calls": {"task": "agents.tasks.drop_old_calls", "schedule": schedule(3_600)},
 }
+
+# --- how long the call log is kept, in days: each call, its sums by minute, its sums by hour -----------------------
+CALLS_KEPT_DAYS = int(os.environ.get("PILOTHOUSE_CALLS_KEPT_DAYS", "90"))
+MINUTES_KEPT_DAYS = int(os.environ.get("PILOTHOUSE_MINUTES_KEPT_DAYS", "35"))
+HOURS_KEPT_DAYS = int(os.environ.get("PILOTHOUSE_HOURS_KEPT_DAYS", "800"))
 
 # --- people ------------------------------------------------------------------------------------------------------
 LOGIN_URL = "sign-in"
@@ -227,9 +232,6 @@ ALERT_WEBHOOK_SECRET = (
     os.environ.get("PILOTHOUSE_ALERT_WEBHOOK_SECRET")
     or hashlib.sha256(b"alert webhook\n" + SECRET_KEY.encode()).hexdigest()
 )
-KEEP_CALLS_DAYS = int(os.environ.get("PILOTHOUSE_KEEP_CALLS_DAYS", "90"))
-KEEP_MINUTES_DAYS = int(os.environ.get("PILOTHOUSE_KEEP_MINUTES_DAYS", "400"))
-KEEP_HOURS_DAYS = int(os.environ.get("PILOTHOUSE_KEEP_HOURS_DAYS", "1200"))
 MAX_MESSAGE_CHARS = 20_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 

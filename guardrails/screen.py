@@ -4,7 +4,7 @@ policy = compile_policy(DEFAULT_POLICY)
 inbound("Ignore all previous instructions …", policy).action   # "block"
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
@@ -82,7 +82,7 @@ def _brought(stage: str, text: str, policy: Policy, spoken: frozenset[str]) -> S
     began = perf_counter_ns()
     work = _Work(stage, text, policy)
     work.measure()
-    for span in (*secrets(work.body), *personal(work.body)):
+    for span in _everything(_private, work.body):
         work.span(span, span.kind)
     guess = languages.detect(work.without_spans(), spoken)
     work.language = guess.code
@@ -106,13 +106,27 @@ def outbound(
     work.measure()
     guess = languages.detect(work.body)
     work.language = guess.code
-    work.personal_data(sources)
-    for span in secrets(work.body):
-        work.span(span, "secret-out")
+    work.private_data(sources)
     for span in unsafe_links(work.body, "\n".join((*sources, system_prompt)).lower()):
         work.span(span, "unsafe-link")
     work.leaks(system_prompt, canary, sources)
     return work.screening(covered=guess.covered, began=began)
+
+
+def _private(body: str) -> list[Span]:
+    return [*secrets(body), *personal(body)]
+
+
+def _everything(detect: Callable[[str], Iterable[Span]], body: str) -> list[Span]:
+    """What the detector finds, and what it finds once that is gone: a number right behind an address is a number."""
+    found: list[Span] = []
+    while more := list(detect(body)):
+        found += more
+        if len(found) > _MOST_FINDINGS:
+            break
+        for span in more:
+            body = f"{body[: span.start]}{' ' * (span.end - span.start)}{body[span.end :]}"
+    return found
 
 
 class _Work:
@@ -174,14 +188,17 @@ class _Work:
         return matched
 
     # --- outbound -----------------------------------------------------------------------------------------------
-    def personal_data(self, sources: Sequence[str]) -> None:
-        spans = list(personal(self.body))
+    def private_data(self, sources: Sequence[str]) -> None:
+        """Secrets, and personal data that the sources do not have."""
+        spans = _everything(_private, self.body)
         if not spans:
             return
         known = "\n".join(sources).casefold()
         bare = "".join(filter(str.isalnum, known))
         for span in spans:
-            if not same_as_in(self.body[span.start : span.end], span.kind, known, bare):
+            if span.kind == "secret":
+                self.span(span, "secret-out")
+            elif not same_as_in(self.body[span.start : span.end], span.kind, known, bare):
                 self.span(span, f"{span.kind}-out")
 
     def leaks(self, system_prompt: str, canary: str, sources: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from pytest_django import DjangoDbBlocker
 
 from agents import snapshot
-from agents.connections import redis_sync
+from tests.redis import empty_redis
 
 
 @contextmanager
@@ -19,9 +19,9 @@ def committed(blocker: DjangoDbBlocker) -> Iterator[None]:
     A module's conftest puts it in place of pytest-django's `db`, at module scope: emptying once a test is dear.
     """
     with blocker.unblock():
-        redis_sync().flushdb()
+        empty_redis()
         snapshot.forget()
         yield
         call_command("flush", verbosity=0, interactive=False, reset_sequences=False)  # caches know rows by their ids
-        redis_sync().flushdb()
+        empty_redis()
         snapshot.forget()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
+from agents.connections import redis_sync
+from budgets import ledger
 from tests.upstream import Upstream
 
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
@@ -28,6 +30,12 @@ def pytest_runtest_setup() -> None:
     """Unix sockets (PostgreSQL, Redis) stay open; of the network, only this machine can be reached."""
     enable_socket()
     socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted() -> None:
+    """As the first process of a new installation does: there is nothing to count, so money can be reserved."""
+    ledger.rebuild(redis_sync(), {})
 
 
 @pytest.fixture(scope="session")

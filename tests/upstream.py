@@ -1,4 +1,6 @@
-"""A real OpenAI-like provider on this machine that answers as it is told, and remembers what it was asked."""
+"""A real provider on this machine, in OpenAI's and in Anthropic's format, that answers as it is told and remembers
+what it was asked.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,8 @@ class Asked:
     headers: Mapping[str, str]
     hung_up: bool = False
 
+    path: str = ""
+
     @property
     def system(self) -> str:
         return str(next((m["content"] for m in self.body["messages"] if m["role"] == "system"), ""))
@@ -45,6 +49,10 @@ class Says:
 
     async def give(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         text = self.text if isinstance(self.text, str) else self.text(asked)
+        if asked.path == "/v1/messages":
+            return await _message(request, asked, [{"type": "text", "text": text}], self)
+        if asked.path == "/v1/embeddings":
+            return web.json_response(_embeddings(asked, self.usage))
         if asked.body.get("stream"):
             return await self._stream(request, asked, text)
         choices = [
@@ -68,6 +76,44 @@ class Says:
             await _event(out, {**head, "choices": [_choice({}, self.finish, n)]})
         if self.usage and (asked.body.get("stream_options") or {}).get("include_usage"):
             await _event(out, {**head, "choices": [], "usage": _usage(self.usage)})
+        await out.write(b"data: [DONE]\n\n")
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Asks for a tool, after some words where there are any."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    text: str = ""
+    usage: tuple[int, int, int] | None = (10, 5, 0)
+    piece: int = PIECE
+    finish: str = "tool_calls"
+
+    async def give(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        said = [{"type": "text", "text": self.text}] if self.text else []
+        used = {"type": "tool_use", "id": "call_1", "name": self.name, "input": dict(self.arguments)}
+        if asked.path == "/v1/messages":
+            return await _message(request, asked, [*said, used], self)
+        arguments = orjson.dumps(dict(self.arguments)).decode()
+        call = {"id": "call_1", "type": "function", "function": {"name": self.name, "arguments": arguments}}
+        if not asked.body.get("stream"):
+            message = {"role": "assistant", "content": self.text or None, "tool_calls": [call]}
+            choices = [{"index": 0, "message": message, "finish_reason": self.finish}]
+            return web.json_response(
+                {**_head(asked, "chat.completion"), "choices": choices, "usage": _usage(self.usage or (0, 0, 0))}
+            )
+        out = await _event_stream(request)
+        head = _head(asked, "chat.completion.chunk")
+        first = {"index": 0, **call, "function": {"name": self.name, "arguments": ""}}
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": self.text or None}, {"tool_calls": [first]}]
+        parts = [arguments[n : n + self.piece] for n in range(0, len(arguments), self.piece)]
+        deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in parts]
+        for delta in deltas:
+            await _event(out, {**head, "choices": [_choice(delta)]})
+        await _event(out, {**head, "choices": [_choice({}, self.finish)]})
+        await _event(out, {**head, "choices": [], "usage": _usage(self.usage or (0, 0, 0))})
         await out.write(b"data: [DONE]\n\n")
         return out
 
@@ -106,7 +152,12 @@ class Cuts:
     async def give(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         out = await _event_stream(request)
         head = _head(asked, "chat.completion.chunk")
-        for start in range(0, len(self.text), PIECE):
+        if asked.path == "/v1/messages":
+            await _typed(out, {"type": "message_start", "message": _message_head(asked, (10, 0, 0))})
+            for n in range(0, len(self.text), PIECE):
+                delta = {"type": "text_delta", "text": self.text[n : n + PIECE]}
+                await _typed(out, {"type": "content_block_delta", "index": 0, "delta": delta})
+        for start in range(0, len(self.text) if asked.path != "/v1/messages" else 0, PIECE):
             await _event(out, {**head, "choices": [_choice({"content": self.text[start : start + PIECE]})]})
         if not self.politely:
             assert request.transport is not None
@@ -166,7 +217,8 @@ class Upstream:
 
     async def _serve(self) -> None:
         app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._answer)
+        for path in ("/v1/chat/completions", "/v1/messages", "/v1/embeddings"):
+            app.router.add_post(path, self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -184,7 +236,7 @@ class Upstream:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        asked = Asked(orjson.loads(await request.read()), headers)
+        asked = Asked(orjson.loads(await request.read()), headers, path=request.path)
         self.asked.append(asked)
         model = asked.body["model"]
         answer = self._scripts[model].popleft() if self._scripts[model] else self._always.get(model, Says())
@@ -221,3 +273,62 @@ async def _event_stream(request: web.Request) -> web.StreamResponse:
 
 async def _event(out: web.StreamResponse, payload: dict[str, Any]) -> None:
     await out.write(b"data: " + orjson.dumps(payload) + b"\n\n")
+
+
+# --- Anthropic's format ----------------------------------------------------------------------------------------------
+
+
+STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+async def _message(
+    request: web.Request, asked: Asked, blocks: list[dict[str, Any]], tells: Says | Calls
+) -> web.StreamResponse:
+    usage = tells.usage or (0, 0, 0)
+    if not asked.body.get("stream"):
+        stop = {"stop_reason": STOPS[tells.finish], "stop_sequence": None}
+        return web.json_response({**_message_head(asked, usage), "content": blocks, **stop})
+    out = await _event_stream(request)
+    await _typed(out, {"type": "message_start", "message": _message_head(asked, (usage[0], 1, usage[2]))})
+    await _typed(out, {"type": "ping"})
+    for index, block in enumerate(blocks):
+        await _block(out, index, block, tells.piece)
+    stop = {"stop_reason": STOPS[tells.finish], "stop_sequence": None}
+    await _typed(out, {"type": "message_delta", "delta": stop, "usage": {"output_tokens": usage[1]}})
+    await _typed(out, {"type": "message_stop"})
+    return out
+
+
+async def _block(out: web.StreamResponse, index: int, block: dict[str, Any], piece: int) -> None:
+    text = block["type"] == "text"
+    empty = {**block, "text": ""} if text else {**block, "input": {}}
+    await _typed(out, {"type": "content_block_start", "index": index, "content_block": empty})
+    whole = block["text"] if text else orjson.dumps(block["input"]).decode()
+    for n in range(0, len(whole), piece):
+        part = whole[n : n + piece]
+        delta = {"type": "text_delta", "text": part} if text else {"type": "input_json_delta", "partial_json": part}
+        await _typed(out, {"type": "content_block_delta", "index": index, "delta": delta})
+    await _typed(out, {"type": "content_block_stop", "index": index})
+
+
+def _message_head(asked: Asked, usage: tuple[int, int, int]) -> dict[str, Any]:
+    paid, output, cached = usage
+    told = {"input_tokens": paid - cached, "cache_read_input_tokens": cached, "output_tokens": output}
+    return {
+        "id": "msg_upstream", "type": "message", "role": "assistant", "model": asked.body["model"], "content": [],
+        "stop_reason": None, "stop_sequence": None, "usage": told,
+    }  # fmt: skip
+
+
+async def _typed(out: web.StreamResponse, payload: dict[str, Any]) -> None:
+    await out.write(b"event: " + payload["type"].encode() + b"\n")
+    await _event(out, payload)
+
+
+def _embeddings(asked: Asked, usage: tuple[int, int, int] | None) -> dict[str, Any]:
+    given = asked.body["input"]
+    texts = given if isinstance(given, list) else [given]
+    data = [{"object": "embedding", "index": n, "embedding": [0.5, float(n)]} for n in range(len(texts))]
+    paid = (usage or (0, 0, 0))[0]
+    told = {"prompt_tokens": paid, "total_tokens": paid}
+    return {"object": "list", "data": data, "model": asked.body["model"], "usage": told}

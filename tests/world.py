@@ -50,12 +50,20 @@ def close_circuits() -> None:
 
 
 def served_by(url: str, **more: Any) -> dict[str, Any]:
-    """A ModelConfig whose two models are served there: small at $1 and $2 for a million tokens, big at $10 and $20."""
+    """A ModelConfig whose models are served there: small at $1 and $2 for a million tokens, big at $10 and $20; claude
+    speaks Anthropic's dialect at small's price, embed makes embeddings at $0.10.
+    """
     small = {"base_url": url, "credential": "env:UPSTREAM_API_KEY", "max_output_tokens": 100}
     return {
         "models": {
             "small": {**small, "price": {"input": "1", "output": "2", "cached_input": "0.5"}},
             "big": {**small, "price": {"input": "10", "output": "20"}},
+            "claude": {
+                **small,
+                "dialect": "anthropic",
+                "price": {"input": "1", "output": "2", "cached_input": "0.5", "cache_write": "1.25"},
+            },
+            "embed": {**small, "kind": "embedding", "price": {"input": "0.1"}},
             "local/extractive": {},
         },
         "tiers": {"default": ["small", "big"]},

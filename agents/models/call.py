@@ -1,15 +1,10 @@
-"""The durable call log: a row for each attempt at a model, copied from the stream by the drain, and sums over them.
+"""The durable call log: one row for each attempt at a model, copied from the stream by the drain; and its sums.
 
-Every table here is partitioned by time (`agents.partitions`), so that what is too old is dropped, not deleted. A key of
-such a table has to hold the time; `Call.id` alone is unique all the same, as one sequence gives it.
+The tables are made by hand in migration 0004: the log in daily partitions, its sums by minute and by hour, which
+triggers keep exact in the transaction that writes the rows.
 """
 
-from __future__ import annotations
-
 from django.db import models
-from pgvector.django import VectorField
-
-LATENCIES = 142  # buckets of a latency histogram, see agents.usage
 
 
 class Call(models.Model):
@@ -40,18 +35,15 @@ class Call(models.Model):
     ttft_ms = models.FloatField(null=True, blank=True)
     cost_nano = models.BigIntegerField(null=True, blank=True, help_text="Null: the price is unknown, never 0.")
     price = models.CharField(max_length=10, help_text="exact, estimated or unknown")
+    charged_nano = models.BigIntegerField(default=0, help_text="What the budgets were charged, also without a price.")
+    largest_nano = models.BigIntegerField(null=True, blank=True, help_text="The same on the largest tier's model.")
+    rule = models.CharField(max_length=80, blank=True, help_text="What chose the tier.")
     price_version = models.CharField(max_length=40, blank=True)
-    charged_nano = models.BigIntegerField(default=0, help_text="What the budgets were charged, known price or not.")
-    largest_nano = models.BigIntegerField(
-        null=True, blank=True, help_text="What the dearest model of the configuration would have cost."
-    )
-    rule = models.CharField(max_length=80, blank=True, help_text="The routing rule that chose the model.")
     error_class = models.CharField(max_length=20, blank=True)
 
     class Meta:
         ordering = ["-at", "-id"]
         constraints = [
-            # `at` is that of the hold, so an estimate by expiry and the real figure after it have the same one.
             models.UniqueConstraint(fields=["call_id", "attempt", "at"], name="agents_call_once_per_attempt"),
             models.CheckConstraint(
                 name="agents_call_price_known", condition=models.Q(price__in=["exact", "estimated", "unknown"])
@@ -64,6 +56,7 @@ class Call(models.Model):
             ),
         ]
         indexes = [
+            models.Index(fields=["-at", "-id"], name="agents_call_recent"),
             models.Index(fields=["scope", "-at"], name="agents_call_of_scope"),
             models.Index(fields=["turn_id"], name="agents_call_of_turn"),
         ]
@@ -73,47 +66,46 @@ class Call(models.Model):
 
 
 class Sums(models.Model):
-    """Calls of one stretch of time that begins at `at` (UTC) and have all these names in common."""
+    """What the calls of one minute or hour (UTC) add up to. `largest_nano` is what those that cost `compared_nano`
+    would have cost on the largest tier; `histogram` (in the table only) counts latencies, see `agents.usage`.
+    """
 
-    pk = models.CompositePrimaryKey(
-        *("at", "agent", "channel", "scope", "release", "provider", "model", "tier", "purpose", "key_prefix", "status")
-    )
-    at = models.DateTimeField()
-    agent = models.CharField(max_length=50, blank=True)
-    channel = models.CharField(max_length=110, blank=True)
-    scope = models.CharField(max_length=170, blank=True)
-    release = models.CharField(max_length=70, blank=True)
-    provider = models.CharField(max_length=50, blank=True)
+    start = models.DateTimeField()
+    agent = models.CharField(max_length=50)
+    channel = models.CharField(max_length=110)
+    scope = models.CharField(max_length=170)
+    release = models.CharField(max_length=70)
+    provider = models.CharField(max_length=50)
     model = models.CharField(max_length=120)
-    tier = models.CharField(max_length=20, blank=True)
+    tier = models.CharField(max_length=20)
     purpose = models.CharField(max_length=10)
-    key_prefix = models.CharField(max_length=20, blank=True)
+    key_prefix = models.CharField(max_length=20)
     status = models.CharField(max_length=12)
-
     calls = models.BigIntegerField()
     unpriced = models.BigIntegerField()
     estimated = models.BigIntegerField()
     input_tokens = models.BigIntegerField()
     cached_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
-    cost_nano = models.BigIntegerField(help_text="Of the calls that have a price.")
+    cost_nano = models.BigIntegerField()
     charged_nano = models.BigIntegerField()
-    largest_nano = models.BigIntegerField(help_text="Of the calls that know what the dearest model would have cost.")
-    largest_cost_nano = models.BigIntegerField(help_text="What those same calls cost: the difference was saved.")
-    priced_largest = models.BigIntegerField(help_text="How many they are.")
-    latency_ms = models.FloatField(help_text="Sum over the attempts that took any time.")
-    latencies = VectorField(dimensions=LATENCIES, help_text="Those attempts by bucket of latency.")
+    compared_nano = models.BigIntegerField()
+    largest_nano = models.BigIntegerField()
+    latency_ms = models.FloatField()
 
     class Meta:
         abstract = True
+        managed = False
 
     def __str__(self) -> str:
-        return f"{self.calls} calls of {self.model} on {self.scope} from {self.at}"
+        return f"{self.start:%Y-%m-%d %H:%M} {self.scope} {self.model}: {self.calls}"
 
 
 class CallMinute(Sums):
-    """Sums of a minute."""
+    class Meta(Sums.Meta):
+        db_table = "agents_callminute"
 
 
 class CallHour(Sums):
-    """The same sums of an hour: months of minutes are too many rows for a page."""
+    class Meta(Sums.Meta):
+        db_table = "agents_callhour"

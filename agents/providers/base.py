@@ -7,23 +7,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.knowledge.search import Hit
+from agents.wire import text_of
 
+NOWHERE = -1
 STREAM_S = 300.0  # no stream goes on for longer
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `counted` is False where the provider told nothing and we estimated from bytes."""
+    """Tokens of one call; those read from a cache and those written into it are part of the input.
+
+    `counted` is False where the provider told nothing and we estimated from bytes.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    written_tokens: int = 0
+    long_written_tokens: int = 0
     counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A chat completion as the OpenAI wire format has it (`body`, without model and stream), and the sources
+    """What a caller asked, in the wire format named `wire` (`body`, without model and stream), and the sources
     behind it.
     """
 
@@ -31,11 +38,12 @@ class Request:
     sources: Sequence[Hit] = ()
     question: str = ""
     language: str = ""
+    wire: str = "chat"
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer. `raw` is the provider's own JSON object, passed on to gateway callers as it came."""
+    """A whole answer. `raw` is it in the request's wire format: what a gateway caller gets."""
 
     text: str
     usage: Usage
@@ -46,9 +54,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One piece of one choice of a streamed answer; `raw` is the provider's chunk.
+    """One piece of one choice of a streamed answer; `raw` is it in the request's wire format.
 
-    The last one carries the usage where it is told.
+    The last one carries the usage where it is told; one that `breaks` begins something else than text: the text before
+    is whole. One that belongs to no choice has NOWHERE for it, and tells with
+    `finish` that nothing more is said.
     """
 
     raw: Mapping[str, Any]
@@ -56,6 +66,11 @@ class Delta:
     usage: Usage | None = None
     finish: str = ""
     choice: int = 0
+    breaks: bool = False
+
+    @property
+    def ends_text(self) -> bool:
+        return bool(self.finish) or self.breaks or self.usage is not None
 
 
 class Failed(Exception):
@@ -83,12 +98,4 @@ def estimate_tokens(text: str) -> int:
     return max(1, round(len(text.encode("utf-8", "surrogatepass")) / 3.6))
 
 
-def text_of(content: Any) -> str:
-    """The plain text of an OpenAI message content: a string, or its list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(
-            str(part.get("text", "")) for part in content if isinstance(part, Mapping) and part.get("type") == "text"
-        )
-    return ""
+__all__ = ["NOWHERE", "STREAM_S", "Completion", "Delta", "Failed", "Request", "Usage", "estimate_tokens", "text_of"]

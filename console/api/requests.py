@@ -13,6 +13,7 @@ from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from agents import usage
 from agents.models import Turn, Version
 from escalations.outbox import is_public
 from escalations.queue import REASON_CODES
@@ -237,8 +238,6 @@ class AcknowledgeRequest(serializers.Serializer[Any]):
 
 
 class UsageQuery(serializers.Serializer[Any]):
-    group_by = serializers.ChoiceField(
-        choices=["day", "agent", "channel", "scope", "model", "provider", "purpose", "release", "key"], default="day"
-    )
+    group_by = serializers.ChoiceField(choices=usage.GROUPS, default="day")
     since = serializers.DateTimeField(required=False, help_text="Default: 30 days ago. At most 92 days before `until`.")
     until = serializers.DateTimeField(required=False)

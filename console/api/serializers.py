@@ -336,7 +336,9 @@ class UsageSerializer(serializers.Serializer[Any]):
     cached_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
     cost_usd = Money(source="cost_nano")
+    saved_usd = Money(source="saved_nano", help_text="By the router, against its largest tier for everything.")
     unpriced = serializers.IntegerField()
+    estimated = serializers.IntegerField()
 
 
 class FindingSerializer(serializers.ModelSerializer[Finding]):

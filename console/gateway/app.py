@@ -1,4 +1,7 @@
-"""`/v1/…` in OpenAI's wire format. `model` is a concrete model, `auto`, or `agent:<slug>` for a managed turn."""
+"""`/v1/…` in the wire formats of OpenAI and Anthropic.
+
+`model` is a concrete model, `auto`, or `agent:<slug>` for a managed turn.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +21,36 @@ from agents.providers import Delta, Failed
 from agents.routing import UnknownModel
 from budgets.ledger import Exhausted, Unavailable
 from console.gateway import managed
+from console.gateway.doors import DOORS, Asked, Door, Events
 from console.gateway.keys import Bearer, KeyRing
 from console.gateway.wire import (
     Receive,
     Refusal,
     Scope,
     Send,
-    end_events,
     headers_of,
     read_json,
-    send_event,
     send_json,
+    send_piece,
     start,
 )
 
 log = logging.getLogger(__name__)
 RETRY_AFTER = {"retry-after": "2"}
+FINAL = {"x-should-retry": "false"}  # both official clients heed it
 UNAVAILABLE = Refusal(
     503, "service_degraded", "The service is degraded. Try again shortly.", kind="server_error", headers=RETRY_AFTER
 )
 INTERNAL = Refusal(500, "internal_error", "Something went wrong here; it was written down.", kind="server_error")
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 keys = KeyRing()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """One request, answered or refused; never a stack trace."""
+    path = scope["path"].rstrip("/")
+    door = DOORS.get(path, DOORS["/v1/chat/completions"])
     try:
-        await _route(scope, receive, send)
-    except Refusal as refusal:
-        await send_json(send, refusal.status, refusal.body, refusal.headers)
+        await _route(path, door, scope, receive, send)
     except (ConnectionResetError, asyncio.CancelledError):
         raise
     except Exception as error:
@@ -55,22 +58,21 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if foreseen is None:
             log.exception("gateway error")
         answer = foreseen or INTERNAL
-        await send_json(send, answer.status, answer.body, answer.headers)
+        await send_json(send, answer.status, door.refusal(answer), answer.headers)
 
 
-async def _route(scope: Scope, receive: Receive, send: Send) -> None:
-    path, method = scope["path"].rstrip("/"), scope["method"]
+async def _route(path: str, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
     headers = headers_of(scope)
     now = await snapshot.current()
     bearer = await _authenticate(headers, now)
-    if path == "/v1/chat/completions":
-        if method != "POST":
-            raise Refusal(405, "method_not_allowed", "POST a chat completion.", headers={"allow": "POST"})
-        body = _checked(await read_json(receive))
-        if body["model"].startswith("agent:"):
-            await managed.answer(body, bearer, now, headers, send)
+    if path in DOORS:
+        if scope["method"] != "POST":
+            raise Refusal(405, "method_not_allowed", "POST a request.", headers={"allow": "POST"})
+        asked = door.read(await read_json(receive))
+        if asked.managed:
+            await managed.answer(door, asked, bearer, now, headers, send)
         else:
-            await _plain(body, bearer, now, headers, receive, send)
+            await _plain(door, asked, _caller(bearer, now, headers), receive, send)
     elif path == "/v1/models" or path.startswith("/v1/models/"):
         await _models(path.removeprefix("/v1/models").lstrip("/"), bearer, now, send)
     else:
@@ -79,40 +81,14 @@ async def _route(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _authenticate(headers: dict[str, str], now: snapshot.Snapshot) -> Bearer:
     scheme, _, secret = headers.get("authorization", "").partition(" ")
-    bearer = await keys.find(secret.strip(), now) if scheme.lower() == "bearer" and secret else None
+    if scheme.lower() != "bearer":
+        secret = headers.get("x-api-key", "")
+    bearer = await keys.find(secret.strip(), now) if secret else None
     if bearer is None:
         raise Refusal(
             401, "invalid_api_key", "The API key is missing, unknown, expired or revoked.", kind="authentication_error"
         )
     return bearer
-
-
-def _checked(body: dict[str, Any]) -> dict[str, Any]:
-    """The parts of the body that the gateway itself depends on; everything else passes through as it came."""
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise Refusal(400, "invalid_request", "model is missing.")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise Refusal(400, "invalid_request", "messages is a list with at least one message.")
-    if len(messages) > 2_000:
-        raise Refusal(400, "invalid_request", "messages holds at most 2,000 messages.")
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise Refusal(400, "invalid_request", "Every message is an object with a role.")
-        content = message.get("content")
-        if not isinstance(content, (str, list, type(None))) or not all(
-            isinstance(part, dict) for part in content or () if not isinstance(content, str)
-        ):
-            raise Refusal(400, "invalid_request", "A message's content is a string or a list of parts.")
-    for name, most in (("max_tokens", 1_000_000), ("max_completion_tokens", 1_000_000), ("n", 16)):
-        value = body.get(name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most):
-            raise Refusal(400, "invalid_request", f"{name} is a whole number from 1 to {most:,}.")
-    if not isinstance(body.get("stream"), (bool, type(None))):
-        raise Refusal(400, "invalid_request", "stream is true or false.")
-    if not isinstance(body.get("stream_options"), (dict, type(None))):
-        raise Refusal(400, "invalid_request", "stream_options is an object.")
-    return body
 
 
 def _caller(bearer: Bearer, now: snapshot.Snapshot, headers: dict[str, str]) -> Caller:
@@ -150,34 +126,27 @@ def channel_of(bearer: Bearer, now: snapshot.Snapshot, headers: dict[str, str], 
     return channel if not agent or channel.startswith(f"{agent}/") else ""
 
 
-async def _plain(
-    body: dict[str, Any], bearer: Bearer, now: snapshot.Snapshot, headers: dict[str, str], receive: Receive, send: Send
-) -> None:
-    plain = Plain(
-        _caller(bearer, now, headers), {k: v for k, v in body.items() if k not in ("model", "stream")}, body["model"]
-    )
-    if not body.get("stream"):
+async def _plain(door: Door, asked: Asked, caller: Caller, receive: Receive, send: Send) -> None:
+    plain = Plain(caller, asked.body, asked.model, door.WIRE)
+    if not asked.stream:
         attempt = await pipeline.forward(plain)
-        await send_json(send, 200, attempt.wire_answer(), told(attempt))
+        await send_json(send, 200, door.answer(attempt.wire_answer(), asked), told(attempt))
         return
     attempt, deltas = await pipeline.forward_stream(plain)
-    wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
     await start(send, 200, "text/event-stream", told(attempt))
-    await _until_disconnect(receive, _stream(send, deltas, wants_usage=wants_usage))
+    await _until_disconnect(receive, _stream(send, deltas, door.events(asked)))
 
 
-async def _stream(send: Send, deltas: AsyncIterator[Delta], *, wants_usage: bool) -> None:
-    """Pass the pieces on; an answer that breaks off ends with an error event and without `[DONE]`."""
+async def _stream(send: Send, deltas: AsyncIterator[Delta], events: Events) -> None:
+    """Pass the pieces on; an answer that breaks off ends with an error event and without the end of a whole one."""
     try:
         async for delta in deltas:
-            if delta.raw.get("choices") or wants_usage:
-                await send_event(send, delta.raw)
+            if piece := events.of(delta.raw):
+                await send_piece(send, piece)
     except (Blocked, Failed) as error:
-        refusal = refusal_for(error) or UNAVAILABLE
-        await send_event(send, refusal.body)
-        await end_events(send, done=False)
+        await send_piece(send, events.broken(refusal_for(error) or UNAVAILABLE), last=True)
     else:
-        await end_events(send, done=True)
+        await send_piece(send, events.end(), last=True)
 
 
 async def _until_disconnect(receive: Receive, work: Any) -> None:
@@ -242,10 +211,14 @@ def refusal_for(error: BaseException) -> Refusal | None:
             seconds = max(1, int(error.resets_at.timestamp() - time.time()))
             message = f"The budget is spent. It resets at {snapshot.reset_time(error.resets_at)}."
             return Refusal(
-                429, "insufficient_quota", message, kind="insufficient_quota", headers={"retry-after": str(seconds)}
+                429,
+                "insufficient_quota",
+                message,
+                kind="insufficient_quota",
+                headers={"retry-after": str(seconds), **FINAL},
             )
         case Blocked():
-            return Refusal(400, "content_filter", str(error), headers={"x-pilothouse-outcome": "refused"})
+            return Refusal(400, "content_filter", str(error), headers={"x-pilothouse-outcome": "refused", **FINAL})
         case UnknownModel():
             return _no_model(str(error))
         case Failed(kind="client"):

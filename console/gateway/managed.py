@@ -1,4 +1,4 @@
-"""`agent:<slug>`: a managed turn behind the OpenAI wire format.
+"""`agent:<slug>`: a managed turn behind the wire formats of the gateway.
 
 It has its case, its trace and its escalation like any other.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agents import cases, turns
@@ -16,22 +17,23 @@ from agents.models import Channel, Turn
 from agents.providers.base import text_of
 from agents.snapshot import Snapshot
 from console.gateway import app
+from console.gateway.doors import Asked, Door
 from console.gateway.keys import Bearer
-from console.gateway.wire import Refusal, Send, end_events, send_event, send_json, start
+from console.gateway.wire import Refusal, Send, send_json, send_piece, start
 
 PIECE = 48
 FINISH = {"refused": "content_filter"}
 
 
-async def answer(body: dict[str, Any], bearer: Bearer, now: Snapshot, headers: dict[str, str], send: Send) -> None:
+async def answer(door: Door, asked: Asked, bearer: Bearer, now: Snapshot, headers: dict[str, str], send: Send) -> None:
     """Run the turn here and answer with what the customer may see; the outcome stands in `x-pilothouse-outcome`."""
-    agent = body["model"].removeprefix("agent:")
+    agent = asked.model.removeprefix("agent:")
     channel = app.channel_of(bearer, now, headers, agent)
     if channel not in now.scopes or agent not in now.agents:
         raise Refusal(
             404, "model_not_found", f"The agent {agent[:60]!r} does not exist here, or this key may not use it."
         )
-    turn = await in_database(_open, body, bearer, now, channel, headers)
+    turn = await in_database(_open, door.chat(asked), bearer, now, channel, headers)
     await turns.run(turn.pk)
     turn = await in_database(_ended, turn.pk)
     _refuse(turn)
@@ -39,16 +41,16 @@ async def answer(body: dict[str, Any], bearer: Bearer, now: Snapshot, headers: d
         "x-pilothouse-call-id": str(turn.pk),
         "x-pilothouse-release": str(turn.release or ""),
         "x-pilothouse-outcome": turn.outcome,
-        "x-pilothouse-model": body["model"],
+        "x-pilothouse-model": asked.model,
         "x-pilothouse-cost-usd": money(turn.cost_nano),
     }
-    if body.get("stream"):
-        await _stream(turn, body, told, send)
+    if asked.stream:
+        await _stream(turn, door, asked, told, send)
     else:
-        await send_json(send, 200, _completion(turn, body["model"]), told)
+        await send_json(send, 200, door.answer_chat(_completion(turn, asked.model), asked), told)
 
 
-def _open(body: dict[str, Any], bearer: Bearer, now: Snapshot, channel: str, headers: dict[str, str]) -> Turn:
+def _open(body: Mapping[str, Any], bearer: Bearer, now: Snapshot, channel: str, headers: dict[str, str]) -> Turn:
     """The turn of the last user message.
 
     Without a case header it opens a case of its own, with what came before in it.
@@ -87,9 +89,9 @@ def _refuse(turn: Turn) -> None:
     """Refusals by guardrail and budget are OpenAI errors on this door, with the customer's line as their message."""
     told = {"x-pilothouse-outcome": turn.outcome, "x-pilothouse-call-id": str(turn.pk)}
     if turn.outcome == Turn.Outcome.REFUSED and turn.reason == "budget_spent":
-        raise Refusal(429, "insufficient_quota", turn.reply, kind="insufficient_quota", headers=told)
+        raise Refusal(429, "insufficient_quota", turn.reply, kind="insufficient_quota", headers=told | app.FINAL)
     if turn.outcome == Turn.Outcome.REFUSED and turn.reason.startswith("guardrail"):
-        raise Refusal(400, "content_filter", turn.reply, headers=told)
+        raise Refusal(400, "content_filter", turn.reply, headers=told | app.FINAL)
     if turn.outcome in (Turn.Outcome.FAILED, Turn.Outcome.PENDING):
         raise app.UNAVAILABLE
 
@@ -100,19 +102,25 @@ def _completion(turn: Turn, model: str) -> dict[str, Any]:
     return {**_head(turn, model, "chat.completion"), "choices": [choice], "usage": _usage(turn)}
 
 
-async def _stream(turn: Turn, body: dict[str, Any], told: dict[str, str], send: Send) -> None:
+async def _stream(turn: Turn, door: Door, asked: Asked, told: dict[str, str], send: Send) -> None:
     """The answer was screened whole before its first piece leaves."""
-    head = _head(turn, body["model"], "chat.completion.chunk")
+    events = door.events_of_chat(asked)
     await start(send, 200, "text/event-stream", told)
+    for chunk in _chunks(turn, asked.model):
+        if piece := events.of(chunk):
+            await send_piece(send, piece)
+    await send_piece(send, events.end(), last=True)
+
+
+def _chunks(turn: Turn, model: str) -> Iterator[dict[str, Any]]:
+    head = _head(turn, model, "chat.completion.chunk")
     pieces = [turn.reply[n : n + PIECE] for n in range(0, len(turn.reply), PIECE)] or [""]
     for n, piece in enumerate(pieces):
         delta = {"content": piece} | ({"role": "assistant"} if n == 0 else {})
-        await send_event(send, {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     finish = FINISH.get(turn.outcome, "stop")
-    await send_event(send, {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-    if (body.get("stream_options") or {}).get("include_usage"):
-        await send_event(send, {**head, "choices": [], "usage": _usage(turn)})
-    await end_events(send, done=True)
+    yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
+    yield {**head, "choices": [], "usage": _usage(turn)}
 
 
 def _head(turn: Turn, model: str, kind: str) -> dict[str, Any]:

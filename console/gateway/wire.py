@@ -1,4 +1,4 @@
-"""HTTP on the gateway: reading a request, answering it, and OpenAI's error shape."""
+"""HTTP on the gateway: reading a request, answering it, and saying no."""
 
 from __future__ import annotations
 
@@ -71,11 +71,6 @@ async def start(send: Send, status: int, content_type: str, headers: Mapping[str
     await send({"type": "http.response.start", "status": status, "headers": lines})
 
 
-async def send_event(send: Send, payload: object) -> None:
-    """One server-sent event with a JSON payload."""
-    await send({"type": "http.response.body", "body": b"data: " + orjson.dumps(payload) + b"\n\n", "more_body": True})
-
-
-async def end_events(send: Send, *, done: bool) -> None:
-    """The end of a stream: `[DONE]` only when the answer is whole."""
-    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n" if done else b"", "more_body": False})
+async def send_piece(send: Send, piece: bytes, *, last: bool = False) -> None:
+    """Some server-sent events."""
+    await send({"type": "http.response.body", "body": piece, "more_body": not last})

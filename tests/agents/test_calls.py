@@ -17,6 +17,7 @@ from agents import calls
 from agents.connections import redis_sync
 from agents.models import Call
 from guardrails.models import Finding
+from tests.redis import empty_redis
 
 FOUND = {
     "stage": "outbound", "us": 120, "rule": "canary", "family": "canary", "action": "block", "severity": "critical",
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)  # as the drain works: each
 
 @pytest.fixture(autouse=True)
 def clean_redis() -> None:
-    redis_sync().flushdb()
+    empty_redis()
 
 
 def entry(call_id: str = "", attempt: int = 1, **fields: Any) -> dict[str, str]:

@@ -9,15 +9,15 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from agents import releases, snapshot
-from agents.connections import redis_sync
 from agents.models import Agent, Deployment, Release, Scope, StageChange, Version
 from agents.releases import Conflict, Invalid
 from tests import world
+from tests.redis import empty_redis
 
 
 @pytest.fixture(autouse=True)
 def clean_redis() -> None:
-    redis_sync().flushdb()
+    empty_redis()
 
 
 @pytest.fixture

@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import stages
-from agents.connections import redis_sync
 from agents.models import Scope, StageChange, Turn
 from agents.stages import NotYet, lower_bound, upper_bound, wilson
 from escalations import queue
 from escalations.models import Decision
 from guardrails.models import Finding
 from tests import world
+from tests.redis import empty_redis
 
 MONTH = timedelta(days=30)
 
 
 @pytest.fixture(autouse=True)
 def clean_redis() -> None:
-    redis_sync().flushdb()
+    empty_redis()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents import wire
 from agents.asks import Blocked
 from agents.providers import Delta, Usage
 from agents.streams import LOOK_BACK, LookBack, LookBacks
@@ -38,7 +39,7 @@ def cut(text: str, at: list[int]) -> list[str]:
 
 def through(pieces: list[str]) -> tuple[str, bool]:
     """What left, and whether the stream was stopped."""
-    buffer, left = LookBack(outbound), ""
+    buffer, left = LookBack(wire.of("chat"), outbound), ""
     try:
         for piece in pieces:
             left += "".join(delta.text for delta in buffer.push(chunk(piece)))
@@ -83,7 +84,7 @@ def test_a_redaction_does_not_let_go_of_what_follows_it() -> None:
 
 
 def test_pieces_without_text_pass_in_order_and_the_end_comes_last() -> None:
-    buffer = LookBacks(lambda _, text: outbound(text))
+    buffer = LookBacks(wire.of("chat"), lambda _, text: outbound(text))
     role = Delta({"choices": [{"index": 0, "delta": {"role": "assistant"}}]})
     end = Delta({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, finish="stop")
     usage = Delta({"choices": [], "usage": {}}, usage=Usage(1, 1))
@@ -94,7 +95,7 @@ def test_pieces_without_text_pass_in_order_and_the_end_comes_last() -> None:
 
 
 def test_text_and_end_in_one_piece_are_told_apart() -> None:
-    buffer = LookBack(outbound)
+    buffer = LookBack(wire.of("chat"), outbound)
     seen = list(buffer.push(chunk("All of it.", finish="stop")))
     assert [(delta.text, delta.finish) for delta in seen] == [("All of it.", ""), ("", "stop")]
     assert seen[0].raw["choices"][0]["finish_reason"] is None
@@ -103,7 +104,7 @@ def test_text_and_end_in_one_piece_are_told_apart() -> None:
 @pytest.mark.parametrize("index", [0, 1, 5])
 def test_choices_do_not_run_into_each_other(index: int) -> None:
     """Half an address in one choice and half in another is no address, and each keeps its own number."""
-    buffer = LookBacks(lambda _, text: outbound(text))
+    buffer = LookBacks(wire.of("chat"), lambda _, text: outbound(text))
     left = [
         delta
         for one, other in zip("Hello there.", "Good day all", strict=True)

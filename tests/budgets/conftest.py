@@ -65,6 +65,7 @@ def clear(client: redis.Redis) -> None:
     keys = list(client.scan_iter("ph:*", count=1000))
     if keys:
         client.delete(*keys)
+    ledger.rebuild(client, {})
 
 
 @pytest.fixture

@@ -210,15 +210,10 @@ async def test_the_hold_of_a_dead_process_becomes_an_estimate(store: Redis, mone
     assert counter(store, DAY) == (100, 0)
     assert log(store) == [
         {
-            **context,
-            "call_id": "a",
-            "attempt": "1",
-            "status": "expired",
-            "cost_nano": "100",
-            "charged_nano": "100",
+            **context, "call_id": "a", "attempt": "1", "status": "expired", "cost_nano": "100", "charged_nano": "100",
             "price": "estimated",
         }
-    ]
+    ]  # fmt: skip
 
 
 async def test_holds_expire_by_the_clock_of_redis(store: Redis, money: Async) -> None:
@@ -360,3 +355,19 @@ async def test_without_redis_nothing_may_be_sent_and_nobody_waits_long(monkeypat
     with pytest.raises(Unavailable):
         await ledger.release(away, hold)
     await away.aclose()
+
+
+async def test_nothing_is_reserved_on_counters_that_were_lost(store: Redis, money: Async) -> None:
+    daily = limit(100)
+    hold = await ledger.reserve(money, "a", 1, 60, [daily], now=NOON)
+    store.flushdb()
+    assert not ledger.is_counted(store)
+    with pytest.raises(ledger.Unavailable):
+        await ledger.reserve(money, "b", 1, 10, [daily], now=NOON)
+    assert await ledger.settle(
+        money, hold, 60, {"call_id": "a", "attempt": "1"}, now=NOON
+    )  # under way when it was lost
+    ledger.rebuild(store, {daily: 90}, NOON)
+    assert (await ledger.reserve(money, "b", 1, 10, [daily], now=NOON)).pressure == 1.0
+    with pytest.raises(ledger.Exhausted):
+        await ledger.reserve(money, "c", 1, 1, [daily], now=NOON)

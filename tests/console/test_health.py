@@ -18,6 +18,7 @@ from budgets.models import Budget
 from console import health
 from console.models import Alert, ApiKey
 from tests.console.api.conftest import escalate, make_channel, make_turn
+from tests.redis import empty_redis
 
 pytestmark = pytest.mark.django_db
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
@@ -25,7 +26,7 @@ ELSEWHERE = {"REMOTE_ADDR": "203.0.113.9"}
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    redis_sync().flushdb()
+    empty_redis()
     health._text.forget()
 
 

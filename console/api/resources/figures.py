@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
-from django.db.models.functions import TruncDate
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agents import usage
 from agents.connections import redis_sync
 from budgets import ledger
 from console import access
@@ -30,7 +29,6 @@ from console.api.serializers import (
     UsageSerializer,
 )
 
-MOST_GROUPS = 1_000
 LONGEST = timedelta(days=92)
 USUAL = timedelta(days=30)
 
@@ -81,27 +79,14 @@ class UsageAnswer(serializers.Serializer[Any]):
 class Usage(Resource):
     @documented(UsageAnswer, parameters=[requests.UsageQuery], tag="usage")
     def get(self, request: Request) -> Response:
-        """Calls, tokens and cost by day, agent, channel, scope, model, provider, purpose, release or key."""
+        """Calls, tokens and cost by whatever is asked for, from sums by minute (up to two days) or hour (UTC)."""
         asked = requests.query(request, requests.UsageQuery)
         until = asked.get("until") or timezone.now()
         since = asked.get("since") or until - USUAL
         if not timedelta() < until - since <= LONGEST:
             raise ApiError(400, "invalid", f"since lies at most {LONGEST.days} days before until.")
-        group = {"day": TruncDate("at"), "key": F("key_prefix")}.get(asked["group_by"], F(asked["group_by"]))
-        rows = (
-            access.key_calls(key_of(request))
-            .filter(at__gte=since, at__lt=until)
-            .order_by()
-            .values(group=group)
-            .annotate(
-                calls=Count("id"),
-                cost_nano=Sum("cost_nano", default=0),
-                unpriced=Count("id", filter=Q(price="unknown")),
-                **{name: Sum(name) for name in ("input_tokens", "cached_tokens", "output_tokens")},
-            )
-            .order_by("group" if asked["group_by"] == "day" else "-cost_nano", "group")
-        )
-        answer = {"group_by": asked["group_by"], "since": since, "until": until, "results": rows[:MOST_GROUPS]}
+        rows = usage.by(asked["group_by"], access.key_sums(key_of(request)), since, until)
+        answer = {"group_by": asked["group_by"], "since": since, "until": until, "results": rows}
         return Response(UsageAnswer(answer).data)
 
 

@@ -14,12 +14,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from agents import releases
-from agents.connections import redis_sync
 from agents.models import Agent, Channel, Release, Scope, Turn
 from console.models import ApiKey
 from escalations import edges, queue
 from escalations.models import Escalation
 from guardrails import screen
+from tests.redis import empty_redis
 
 MODELS = {"models": {"local/extractive": {}}, "tiers": {"small": ["local/extractive"]}, "default_tier": "small"}
 REFUND = {
@@ -80,7 +80,7 @@ def code(response: Any) -> tuple[int, str]:
 
 @pytest.fixture(autouse=True)
 def clean_redis() -> None:
-    redis_sync().flushdb()
+    empty_redis()
 
 
 def make_channel(agent: Agent, slug: str) -> Channel:

@@ -16,7 +16,7 @@ from tests.upstream import Fails, Says, Upstream
 
 def test_lists_the_models_that_the_key_may_name(gateway: Gateway) -> None:
     found = {model.id for model in gateway.client().models.list()}
-    assert found == {"agent:acme", "auto", "small", "big", "local/extractive"}
+    assert found == {"agent:acme", "auto", "small", "big", "claude", "embed", "local/extractive"}
     assert gateway.client().models.retrieve("small").owned_by == "acme"
     with pytest.raises(openai.NotFoundError):
         gateway.client().models.retrieve("nobody")

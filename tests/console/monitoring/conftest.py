@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.connections import redis_sync
 from agents.models import Agent, Call, Channel, Deployment, Release, Scope, Turn
 from console.models import Alert
 from console.monitoring.watch import watch
 from tests.console.api.conftest import make_channel, publish, scope_of
+from tests.redis import empty_redis
 
 HELD_BACK = {"rule": "canary", "family": "leak", "severity": "high", "start": 0, "end": 1, "excerpt": "x"}
 
 
 @pytest.fixture(autouse=True)
 def clean_redis() -> None:
-    redis_sync().flushdb()
+    empty_redis()
 
 
 @pytest.fixture

@@ -10,20 +10,20 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from agents import releases
-from agents.connections import redis_sync
 from agents.models import Agent, Channel, Release, Scope, Turn
 from agents.models.release import Version
 from console.models import Membership
 from escalations import edges, queue
 from escalations.models import Escalation
 from guardrails import screen
+from tests.redis import empty_redis
 
 MODELS = {"models": {"local/extractive": {}}, "tiers": {"small": ["local/extractive"]}, "default_tier": "small"}
 
 
 @pytest.fixture(autouse=True)
 def clean_redis(db: None) -> None:
-    redis_sync().flushdb()
+    empty_redis()
 
 
 def make_agent(slug: str) -> Agent:

@@ -9,13 +9,14 @@ from django.urls import reverse
 
 from agents.connections import redis_sync
 from console import tries
+from tests.redis import empty_redis
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
 def anna() -> User:
-    redis_sync().flushdb()
+    empty_redis()
     return User.objects.create_user("anna", password="correct horse")
 
 

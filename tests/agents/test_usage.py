@@ -1,0 +1,175 @@
+"""The sums of the call log: exact whatever happens to a row, and as good as the rows they were made of."""
+
+from __future__ import annotations
+
+import math
+import random
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.db.models import Q, Sum
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import calls, partitions, usage
+from agents.models import Call, CallHour, CallMinute
+
+pytestmark = pytest.mark.django_db
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+
+
+def entry(**fields: Any) -> dict[str, str]:
+    given = {
+        "call_id": str(uuid.uuid4()), "attempt": "1", "at": NOON, "agent": "acme", "channel": "acme/web",
+        "scope": "acme/web", "model": "small", "tier": "small", "status": "ok", "input_tokens": 10, "output_tokens": 5,
+        "latency_ms": 100, "cost_nano": 1_000, "charged_nano": 1_000, "price": "exact",
+    }  # fmt: skip
+    found = {**given, **fields}
+    return {name: value.isoformat() if isinstance(value, datetime) else str(value) for name, value in found.items()}
+
+
+def sums(model: Any) -> dict[str, int]:
+    names = ("calls", "cost_nano", "charged_nano", "input_tokens", "unpriced", "estimated")
+    return {name: value or 0 for name, value in model.objects.aggregate(**{n: Sum(n) for n in names}).items()}
+
+
+def test_every_row_is_in_both_sums_once() -> None:
+    entries = [entry(at=NOON + timedelta(seconds=n), cost_nano=n, charged_nano=n) for n in range(200)]
+    calls.write(entries)
+    calls.write(entries)  # delivered twice
+    calls.write([*entries[:5], entry(price="unknown", cost_nano="", charged_nano=7)])
+    for model in (CallMinute, CallHour):
+        assert sums(model) == {
+            "calls": 201, "cost_nano": 19_900, "charged_nano": 19_907, "input_tokens": 2_010, "unpriced": 1,
+            "estimated": 0,
+        }  # fmt: skip
+    assert CallMinute.objects.count() == 4
+    assert CallHour.objects.count() == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_late_figure_takes_the_place_of_its_estimate_in_the_sums_too(together: bool) -> None:
+    one = str(uuid.uuid4())
+    expired = entry(call_id=one, status="expired", cost_nano=9_000, charged_nano=9_000, price="estimated", latency_ms=0)
+    late = entry(call_id=one, late="1", estimate_nano=9_000)
+    if together:
+        calls.write([expired, late])
+    else:
+        calls.write([expired])
+        calls.write([late])
+    assert sums(CallMinute)["calls"] == 1
+    assert sums(CallHour) == {
+        "calls": 1, "cost_nano": 1_000, "charged_nano": 1_000, "input_tokens": 10, "unpriced": 0, "estimated": 0,
+    }  # fmt: skip
+    since, until = NOON, NOON + timedelta(hours=1)
+    [row] = [row for row in usage.by("model", Q(), since, until) if row.calls]
+    assert row.cost_nano == 1_000
+    assert usage.percentiles("model", Q(), since, until, [1.0])["small"][0] == pytest.approx(100, rel=0.08)
+
+
+def test_groups_add_up_to_the_total() -> None:
+    shuffled = random.Random(7)
+    entries = [
+        entry(
+            agent=(agent := shuffled.choice(["acme", "beta"])), channel=f"{agent}/web",
+            scope=f"{agent}/web" + shuffled.choice(["", "/billing", "/returns"]), model=shuffled.choice("abc"),
+            tier=shuffled.choice(["small", "large"]), key_prefix=shuffled.choice(["", "ph_1"]),
+            release=f"{agent}@r{shuffled.randint(1, 3)}", cost_nano=shuffled.randint(0, 9_999),
+            at=NOON - timedelta(minutes=shuffled.randint(0, 6 * 24 * 60)),
+        )
+        for _ in range(400)
+    ]  # fmt: skip
+    calls.write(entries)
+    since, until = NOON - timedelta(days=7), NOON + timedelta(hours=1)
+    whole = usage.total(Q(), since, until)
+    assert (whole.calls, whole.cost_nano) == (400, sum(int(one["cost_nano"]) for one in entries))
+    for group in usage.GROUPS:
+        rows = usage.by(group, Q(), since, until)
+        assert sum(row.calls for row in rows) == 400, group
+        assert sum(row.cost_nano for row in rows) == whole.cost_nano, group
+    assert {row.group for row in usage.by("topic", Q(), since, until)} == {"", "billing", "returns"}
+    assert usage.total(Q(agent="acme"), since, until).calls == sum(one["agent"] == "acme" for one in entries)
+
+
+def test_what_the_router_saved_compares_only_calls_that_can_be_compared() -> None:
+    calls.write([
+        entry(cost_nano=100, largest_nano=1_000),
+        entry(cost_nano=300, largest_nano=""),  # named by the caller
+        entry(cost_nano="", price="unknown", largest_nano=500),
+    ])  # fmt: skip
+    assert usage.total(Q(), NOON, NOON + timedelta(hours=1)).saved_nano == 900
+
+
+@given(st.lists(st.floats(1, 299_000), min_size=1, max_size=300), st.sampled_from([0.5, 0.95, 0.99]))
+def test_a_percentile_is_wrong_by_eight_percent_at_most(latencies: list[float], share: float) -> None:
+    histogram: dict[int, int] = {}
+    for ms in latencies:
+        bucket = min(92, max(1, 1 + math.ceil(math.log(ms) / math.log(usage.GROWTH))))
+        histogram[bucket] = histogram.get(bucket, 0) + 1
+    true = sorted(latencies)[math.ceil(share * len(latencies)) - 1]
+    assert usage.percentile(sorted(histogram.items()), share) == pytest.approx(true, rel=0.08)
+
+
+def test_percentiles_merge_over_minutes_and_hours() -> None:
+    latencies = [random.Random(n).uniform(5, 2_000) for n in range(500)]
+    calls.write([entry(latency_ms=ms, at=NOON + timedelta(seconds=8 * n)) for n, ms in enumerate(latencies)])
+    for until in (NOON + timedelta(hours=2), NOON + timedelta(hours=2, minutes=1)):
+        [(p50, p95)] = [tuple(usage.percentiles("model", Q(), NOON, until, [0.5, 0.95])["small"])]
+        assert p50 == pytest.approx(sorted(latencies)[249], rel=0.09)
+        assert p95 == pytest.approx(sorted(latencies)[474], rel=0.09)
+
+
+def test_days_are_those_of_the_time_zone() -> None:
+    warsaw = ZoneInfo("Europe/Warsaw")
+    calls.write([entry(at=NOON.replace(hour=23, minute=30) - timedelta(days=1))])
+    [row] = usage.by("day", Q(), NOON - timedelta(days=3), NOON, warsaw)
+    assert row.group == NOON.date()
+    assert usage.days(NOON - timedelta(days=1), NOON, warsaw) == [NOON.date() - timedelta(days=1), NOON.date()]
+
+
+@pytest.fixture
+def odd_days() -> list[datetime]:
+    return [NOON - timedelta(days=4_000), NOON + timedelta(days=400)]
+
+
+def test_a_clock_that_is_wrong_by_years_holds_up_nobody(odd_days: list[datetime]) -> None:
+    calls.write([entry(at=day) for day in odd_days])
+    assert Call.objects.count() == 2
+    assert sums(CallHour)["calls"] == 2
+    partitions.make_ahead()
+
+
+def test_midnight_lies_in_the_new_days_partition() -> None:
+    midnight = NOON.replace(hour=0) + timedelta(days=1)
+    partitions.make_ahead()
+    calls.write([entry(at=midnight), entry(at=midnight - timedelta(microseconds=1))])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM agents_call ORDER BY 1")
+        names = [row[0] for row in cursor.fetchall()]
+    assert names == [f"agents_call_{day:%Y%m%d}" for day in (NOON, midnight)]
+
+
+def test_retention_drops_whole_days_and_keeps_the_sums(settings: Any) -> None:
+    settings.CALLS_KEPT_DAYS = 5
+    old = NOON - timedelta(days=6)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT agents_partition('agents_call', %s, 'day')", [old.date()])
+    calls.write([entry(at=old), entry(at=NOON), entry(at=NOON - timedelta(days=700))])
+    dropped = partitions.drop_old()
+    assert f"agents_call_{old:%Y%m%d}" in dropped
+    assert f"agents_call_{NOON:%Y%m%d}" not in dropped
+    assert [call.at for call in Call.objects.all()] == [NOON]
+    assert sums(CallHour)["calls"] == 3
+    assert partitions.drop_old() == []
+
+
+def test_partitions_are_made_ahead_and_making_them_again_changes_nothing() -> None:
+    partitions.make_ahead()
+    partitions.make_ahead(NOON.date() + timedelta(days=1))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agents_call'::regclass")
+        assert cursor.fetchone()[0] >= 6
