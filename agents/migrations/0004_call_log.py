@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django.db import migrations, models
+from pgvector.django import VectorField
 
 FOLDER = Path(__file__).parent
 FORWARD = (FOLDER / "0004_call_log.sql").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def rollup(name: str) -> migrations.CreateModel:
     fields: list[tuple[str, Any]] = [("id", models.BigAutoField(primary_key=True)), ("start", models.DateTimeField())]
     fields += [(field, models.CharField(max_length=length)) for field, length in names]
     fields += [(field, models.BigIntegerField()) for field in SUMS]
-    fields += [("latency_ms", models.FloatField())]
+    fields += [("latency_ms", models.FloatField()), ("latencies", VectorField(dimensions=142))]
     return migrations.CreateModel(
         name=name, fields=fields, options={"managed": False, "db_table": f"agents_{name.lower()}"}
     )

@@ -5,6 +5,7 @@ triggers keep exact in the transaction that writes the rows.
 """
 
 from django.db import models
+from pgvector.django import VectorField
 
 
 class Call(models.Model):
@@ -67,7 +68,7 @@ class Call(models.Model):
 
 class Sums(models.Model):
     """What the calls of one minute or hour (UTC) add up to. `largest_nano` is what those that cost `compared_nano`
-    would have cost on the largest tier; `histogram` (in the table only) counts latencies, see `agents.usage`.
+    would have cost on the largest tier; `latencies` is a histogram of `agents.usage.BUCKETS`.
     """
 
     start = models.DateTimeField()
@@ -92,6 +93,7 @@ class Sums(models.Model):
     compared_nano = models.BigIntegerField()
     largest_nano = models.BigIntegerField()
     latency_ms = models.FloatField()
+    latencies = VectorField(dimensions=142)
 
     class Meta:
         abstract = True

@@ -79,12 +79,13 @@ class UsageAnswer(serializers.Serializer[Any]):
 class Usage(Resource):
     @documented(UsageAnswer, parameters=[requests.UsageQuery], tag="usage")
     def get(self, request: Request) -> Response:
-        """Calls, tokens and cost by whatever is asked for, from sums by minute (up to two days) or hour (UTC)."""
+        """Calls, tokens and cost by whatever is asked for, in whole minutes (up to two days) or hours."""
         asked = requests.query(request, requests.UsageQuery)
         until = asked.get("until") or timezone.now()
         since = asked.get("since") or until - USUAL
         if not timedelta() < until - since <= LONGEST:
             raise ApiError(400, "invalid", f"since lies at most {LONGEST.days} days before until.")
+        since, until = usage.rounded(since, until)
         rows = usage.by(asked["group_by"], access.key_sums(key_of(request)), since, until)
         answer = {"group_by": asked["group_by"], "since": since, "until": until, "results": rows}
         return Response(UsageAnswer(answer).data)
