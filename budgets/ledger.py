@@ -58,8 +58,7 @@ HELD, THERE, ENDED, OPEN, LOST, LIMITED = 1, 2, 3, 4, 5, 6  # as ledger.lua answ
 class Limit:
     """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12".
 
-    `more_nano` is on top of the limit until `more_until` (seconds since 1970); a rate of 0 is none. A `balanced` limit
-    may be held against with less than the most that a call can cost.
+    A rate of 0 is none. A `balanced` limit may be held against with less than the most that a call can cost.
     """
 
     key: str
@@ -67,14 +66,9 @@ class Limit:
     timezone: str
     limit_nano: int
     budget_id: int
-    more_nano: int = 0
-    more_until: float = 0.0
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     balanced: bool = False
-
-    def nano_at(self, moment: float) -> int:
-        return self.limit_nano + (self.more_nano if moment < self.more_until else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +109,7 @@ class Exhausted(Exception):
         super().__init__(f"The {limit.period} budget of {limit.key} is spent until {resets_at.isoformat()}.")
         self.budget = limit.key
         self.budget_id = limit.budget_id
-        self.limit_nano = limit.nano_at(time.time())
+        self.limit_nano = limit.limit_nano
         self.spent_nano = spent_nano
         self.held_nano = held_nano
         self.resets_at = resets_at
@@ -349,14 +343,10 @@ def _make_plan(limits: tuple[Limit, ...], moment: float) -> _Plan:
         limits,
         windows,
         tuple(f"ph:b:{limit.key}:{found.key}" for limit, found in zip(limits, windows, strict=True)),
-        tuple(limit.nano_at(moment) for limit in limits),
+        tuple(limit.limit_nano for limit in limits),
         max((found.starts.timestamp() for found in windows), default=-math.inf),
-        min([*(found.ends.timestamp() for found in windows), *_ends_of_more(limits, moment)], default=math.inf),
+        min((found.ends.timestamp() for found in windows), default=math.inf),
     )
-
-
-def _ends_of_more(limits: Sequence[Limit], moment: float) -> list[float]:
-    return [limit.more_until for limit in limits if limit.more_nano and moment < limit.more_until]
 
 
 # --- one round trip --------------------------------------------------------------------------------------------------

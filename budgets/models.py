@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -15,13 +14,7 @@ from budgets.periods import zone_of
 
 MAX_NANO = 9_000_000_000_000_000  # 9 million dollars: the largest sum that a Redis script counts exactly
 RATES = ("requests_per_minute", "tokens_per_minute")
-CHANGEABLE = ("limit_nano", "timezone", "mode", "active", *RATES, "more_nano", "more_until")
-LONGEST_INCREASE = timedelta(days=7)
-
-
-def written(value: Any) -> Any:
-    """A value as the rows that say who changed it hold it."""
-    return value.isoformat() if isinstance(value, datetime) else value
+CHANGEABLE = ("limit_nano", "timezone", "mode", "active", *RATES)
 
 
 def known_zone(name: str) -> None:
@@ -48,7 +41,7 @@ class BudgetQuerySet(models.QuerySet["Budget"]):
         budget = Budget(**fields)
         budget.full_clean()
         budget.save()
-        after = {name: written(getattr(budget, name)) for name in ("owner_kind", "owner", "period", *CHANGEABLE)}
+        after = {name: getattr(budget, name) for name in ("owner_kind", "owner", "period", *CHANGEABLE)}
         BudgetChange.objects.create(budget=budget, actor=actor, reason=reason, before={}, after=after)
         return budget
 
@@ -81,8 +74,6 @@ class Budget(models.Model):
     active = models.BooleanField(default=True)
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True)
-    more_nano = models.BigIntegerField(default=0, help_text="On top of the limit until more_until.")
-    more_until = models.DateTimeField(null=True, blank=True)
 
     objects = BudgetQuerySet.as_manager()
 
@@ -98,11 +89,6 @@ class Budget(models.Model):
                 name="budgets_budget_limit_sane",
                 condition=models.Q(limit_nano__gte=0, limit_nano__lte=MAX_NANO),
                 violation_error_message="A limit is between 0 and 9 million dollars.",
-            ),
-            models.CheckConstraint(
-                name="budgets_budget_more_sane",
-                condition=models.Q(more_nano__gte=0) & models.Q(more_nano__lte=models.F("limit_nano")),
-                violation_error_message="An increase at most doubles the limit.",
             ),
             models.CheckConstraint(
                 name="budgets_budget_rates_sane",
@@ -137,32 +123,10 @@ class Budget(models.Model):
             self.timezone,
             self.limit_nano,
             self.pk,
-            more_nano=self.more_nano,
-            more_until=self.more_until.timestamp() if self.more_until else 0.0,
             requests_per_minute=self.requests_per_minute or 0,
             tokens_per_minute=self.tokens_per_minute or 0,
             balanced=self.mode == self.Mode.BALANCED,
         )
-
-    @property
-    def is_increased(self) -> bool:
-        return bool(self.more_nano and self.more_until and self.more_until > clock.now())
-
-    @property
-    def present_nano(self) -> int:
-        """The limit with what is on top of it now."""
-        return self.limit_nano + (self.more_nano if self.is_increased else 0)
-
-    def increase(self, nano: int, until: datetime, *, actor: str, reason: str) -> BudgetChange | None:
-        """Raise the limit by `nano` for a time; 0 takes it back. It ends by itself.
-
-        :raises ValidationError: more than the limit again, an end that is past or more than a week away, no reason.
-        """
-        if nano and not clock.now() < until <= clock.now() + LONGEST_INCREASE:
-            raise ValidationError("An increase ends within a week.")
-        if not reason.strip():
-            raise ValidationError("An increase needs a reason.")
-        return self.change(actor=actor, reason=reason, more_nano=nano, more_until=until if nano else None)
 
     @transaction.atomic
     def change(self, *, actor: str, reason: str = "", **fields: Any) -> BudgetChange | None:
@@ -176,12 +140,12 @@ class Budget(models.Model):
         after = {name: value for name, value in fields.items() if getattr(present, name) != value}
         if not after:
             return None
-        before = {name: written(getattr(present, name)) for name in after}
+        before = {name: getattr(present, name) for name in after}
         for name, value in after.items():
             setattr(present, name, value)
         present.full_clean()
         present.save(update_fields=list(after))
-        after = {name: written(getattr(present, name)) for name in after}
+        after = {name: getattr(present, name) for name in after}
         self.refresh_from_db()
         return BudgetChange.objects.create(budget=self, actor=actor, reason=reason, before=before, after=after)
 

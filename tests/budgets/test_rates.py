@@ -1,4 +1,4 @@
-"""Requests and tokens a minute, in the same script that holds the money; and increases that end by themselves."""
+"""Requests and tokens a minute, in the same script that holds the money."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis.asyncio
-from django.core.exceptions import ValidationError
-from django.utils import timezone
 from redis import Redis
 
 from budgets import ledger
-from budgets.ledger import Exhausted, Hold, Limit, Limited
-from budgets.models import Budget
-from tests.budgets.conftest import counter, entry
+from budgets.ledger import Hold, Limit, Limited
+from tests.budgets.conftest import counter
 
 Async = redis.asyncio.Redis
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = "ph:b:organisation::d:2026-11-23"
 
 
-def limit(requests: int = 0, tokens: int = 0, **more: float) -> Limit:
+def limit(requests: int = 0, tokens: int = 0) -> Limit:
     return Limit(
-        "organisation:", "day", "UTC", 1_000_000, 1, requests_per_minute=requests, tokens_per_minute=tokens, **more  # type: ignore[arg-type]
+        "organisation:", "day", "UTC", 1_000_000, 1, requests_per_minute=requests, tokens_per_minute=tokens
     )  # fmt: skip
 
 
@@ -76,33 +73,3 @@ async def test_every_rate_has_room_or_none_is_used(store: Redis, money: Async) -
     for n in range(5):
         assert await ask(money, f"b{n}", [wide, narrow]) is None
     assert [bool(await ask(money, f"c{n}", [wide])) for n in range(10)] == [True] * 9 + [False]
-
-
-async def test_an_increase_ends_by_itself(store: Redis, money: Async) -> None:
-    until = NOON + timedelta(hours=1)
-    increased = Limit("organisation:", "day", "UTC", 100, 1, more_nano=50, more_until=until.timestamp())
-    hold = await ledger.reserve(money, "a", 1, 150, [increased], now=NOON)
-    assert await ledger.settle(money, hold, 120, entry("a", 120), now=NOON)
-    assert await ledger.reserve(money, "b", 1, 30, [increased], now=until - timedelta(seconds=1))
-    with pytest.raises(Exhausted):
-        await ledger.reserve(money, "c", 1, 1, [increased], now=until)
-
-
-@pytest.mark.django_db
-def test_an_increase_is_bounded_written_down_and_can_be_taken_back() -> None:
-    budget = Budget.objects.open(actor="user:ada", owner_kind="organisation", period="day", limit_nano=100)
-    soon = timezone.now() + timedelta(hours=2)
-    for nano, until, reason in (
-        (101, soon, "More than doubled."),
-        (50, timezone.now(), "Already over."),
-        (50, timezone.now() + timedelta(days=8), "Too long."),
-        (50, soon, " "),
-    ):
-        with pytest.raises(ValidationError):
-            budget.increase(nano, until, actor="user:bo", reason=reason)
-    row = budget.increase(50, soon, actor="user:bo", reason="The sale.")
-    assert row is not None
-    assert (row.actor, row.reason, row.after["more_nano"]) == ("user:bo", "The sale.", 50)
-    assert (budget.present_nano, budget.limit().nano_at(timezone.now().timestamp())) == (150, 150)
-    budget.increase(0, soon, actor="user:bo", reason="Over.")
-    assert (budget.present_nano, budget.is_increased) == (100, False)
