@@ -52,13 +52,22 @@ HELD, THERE, ENDED, OPEN = 1, 2, 3, 4  # as ledger.lua answers; 0 is exhausted
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12"."""
+    """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12".
+
+    `raised_nano` more may be spent while the time is before `raised_until` (seconds of the epoch).
+    """
 
     key: str
     period: str
     timezone: str
     limit_nano: int
     budget_id: int
+    raised_nano: int = 0
+    raised_until: float = 0.0
+
+    def at(self, moment: float) -> int:
+        """What may be spent at this moment."""
+        return self.limit_nano + (self.raised_nano if moment < self.raised_until else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +104,11 @@ class Balance:
 class Exhausted(Exception):
     """A budget has no room for the hold; nothing was held anywhere."""
 
-    def __init__(self, limit: Limit, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
+    def __init__(self, limit: Limit, limit_nano: int, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
         super().__init__(f"The {limit.period} budget of {limit.key} is spent until {resets_at.isoformat()}.")
         self.budget = limit.key
         self.budget_id = limit.budget_id
-        self.limit_nano = limit.limit_nano
+        self.limit_nano = limit_nano
         self.spent_nano = spent_nano
         self.held_nano = held_nano
         self.resets_at = resets_at
@@ -177,7 +186,7 @@ async def reserve(
     if code == ENDED:
         raise AlreadySettled(name)
     full = answer[2]
-    raise Exhausted(plan.limits[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
+    raise Exhausted(plan.limits[full], plan.nanos[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
 
 
 async def settle(
@@ -268,7 +277,7 @@ def rebuild(redis: Redis, spent: Mapping[Limit, int], now: datetime | None = Non
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The counters of some limits while `starts` ≤ time < `ends`, in seconds."""
+    """The counters of some limits while `starts` ≤ time < `ends`, in seconds: a window or an increase may end then."""
 
     limits: tuple[Limit, ...]
     windows: tuple[Window, ...]
@@ -294,13 +303,17 @@ def _plan(limits: tuple[Limit, ...], now: datetime | None) -> _Plan:
 def _make_plan(limits: tuple[Limit, ...], moment: float) -> _Plan:
     now = datetime.fromtimestamp(moment, UTC)
     windows = tuple(window(limit.period, limit.timezone, now) for limit in limits)
+    starts = [found.starts.timestamp() for found in windows]
+    ends = [found.ends.timestamp() for found in windows]
+    for limit in limits:
+        (ends if moment < limit.raised_until else starts).append(limit.raised_until)
     return _Plan(
         limits,
         windows,
         tuple(f"ph:b:{limit.key}:{found.key}" for limit, found in zip(limits, windows, strict=True)),
-        tuple(limit.limit_nano for limit in limits),
-        max((found.starts.timestamp() for found in windows), default=-math.inf),
-        min((found.ends.timestamp() for found in windows), default=math.inf),
+        tuple(limit.at(moment) for limit in limits),
+        max(starts, default=-math.inf),
+        min(ends, default=math.inf),
     )
 
 
