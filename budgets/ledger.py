@@ -59,6 +59,7 @@ class Limit:
     """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12".
 
     A rate of 0 is none. A `balanced` limit may be held against with less than the most that a call can cost.
+    `raised_nano` more may be spent while the time is before `raised_until` (seconds of the epoch).
     """
 
     key: str
@@ -66,9 +67,15 @@ class Limit:
     timezone: str
     limit_nano: int
     budget_id: int
+    raised_nano: int = 0
+    raised_until: float = 0.0
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     balanced: bool = False
+
+    def at(self, moment: float) -> int:
+        """What may be spent at this moment."""
+        return self.limit_nano + (self.raised_nano if moment < self.raised_until else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +112,11 @@ class Balance:
 class Exhausted(Exception):
     """A budget has no room for the hold; nothing was held anywhere."""
 
-    def __init__(self, limit: Limit, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
+    def __init__(self, limit: Limit, limit_nano: int, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
         super().__init__(f"The {limit.period} budget of {limit.key} is spent until {resets_at.isoformat()}.")
         self.budget = limit.key
         self.budget_id = limit.budget_id
-        self.limit_nano = limit.limit_nano
+        self.limit_nano = limit_nano
         self.spent_nano = spent_nano
         self.held_nano = held_nano
         self.resets_at = resets_at
@@ -204,7 +211,7 @@ async def reserve(
     if code == LOST:
         raise Unavailable("Redis has lost its counters; they are being counted anew.")
     full = answer[2]
-    raise Exhausted(plan.limits[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
+    raise Exhausted(plan.limits[full], plan.nanos[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
 
 
 async def settle(
@@ -302,7 +309,7 @@ def is_counted(redis: Redis) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The counters of some limits while `starts` ≤ time < `ends`, in seconds."""
+    """The counters of some limits while `starts` ≤ time < `ends`, in seconds: a window or an increase may end then."""
 
     limits: tuple[Limit, ...]
     windows: tuple[Window, ...]
@@ -339,13 +346,17 @@ def _rates(limits: Sequence[Limit], tokens: int) -> list[tuple[str, int, int]]:
 def _make_plan(limits: tuple[Limit, ...], moment: float) -> _Plan:
     now = datetime.fromtimestamp(moment, UTC)
     windows = tuple(window(limit.period, limit.timezone, now) for limit in limits)
+    starts = [found.starts.timestamp() for found in windows]
+    ends = [found.ends.timestamp() for found in windows]
+    for limit in limits:
+        (ends if moment < limit.raised_until else starts).append(limit.raised_until)
     return _Plan(
         limits,
         windows,
         tuple(f"ph:b:{limit.key}:{found.key}" for limit, found in zip(limits, windows, strict=True)),
-        tuple(limit.limit_nano for limit in limits),
-        max((found.starts.timestamp() for found in windows), default=-math.inf),
-        min((found.ends.timestamp() for found in windows), default=math.inf),
+        tuple(limit.at(moment) for limit in limits),
+        max(starts, default=-math.inf),
+        min(ends, default=math.inf),
     )
 
 
