@@ -22,7 +22,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from redis import RedisError
 
-from agents import parts, recount
+from agents import credentials, parts, recount
 from agents.connections import in_database, redis_async, redis_sync
 from agents.knowledge import text
 from agents.models import Agent, Channel, Deployment, Release, Scope
@@ -234,6 +234,7 @@ def forget() -> None:
 def load(at_epoch: int) -> Snapshot:
     """Read and compile everything from Postgres (blocking)."""
     budgets = _budgets()
+    credentials.refresh()
     agents = {agent.pk: agent for agent in Agent.objects.all()}
     channels = list(Channel.objects.select_related("agent").order_by("agent__slug", "id"))
     deployments = _deployments()

@@ -33,6 +33,7 @@ TABS = (
     ("settings-keys", gettext_lazy("API keys")),
     ("settings-people", gettext_lazy("People")),
     ("settings-budgets", gettext_lazy("Budgets")),
+    ("settings-models", gettext_lazy("Models")),
 )
 both = require_http_methods(["GET", "POST"])
 
