@@ -38,6 +38,8 @@ COLUMNS = [
     *("charged_nano", "largest_nano", "rule", "price_version", "error_class"),
 ]
 KEY = ("call_id", "attempt", "at")  # the same for every entry of an attempt
+# One drain writes at a time: they would wait for each other's sums anyway. Whoever holds this sees between two batches.
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('agents.calls'))"
 LENGTHS = {
     field.name: field.max_length
     for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
@@ -97,9 +99,7 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     """Write a batch, then take it off the stream."""
     if not entries:
         return
-    decoded = [
-        {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()} for _, fields in entries
-    ]
+    decoded = [_decoded(entry_id, fields) for entry_id, fields in entries]
     try:
         write(decoded)
     except (ValueError, DataError, IntegrityError):
@@ -109,6 +109,14 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     pipe.xack(STREAM, GROUP, *ids)
     pipe.xdel(STREAM, *ids)
     pipe.execute()
+
+
+def _decoded(entry_id: bytes, fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """An entry that does not say when it was is of the moment of its id: the same one whenever it is read again."""
+    entry = {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
+    if not entry.get("at"):
+        entry["at"] = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC).isoformat()
+    return entry
 
 
 def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
@@ -121,12 +129,24 @@ def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
             redis_sync().xadd(BAD, dict(entry), maxlen=10_000)  # type: ignore[arg-type]
 
 
-@transaction.atomic
 def write(entries: Sequence[Mapping[str, str]]) -> int:
     """Rows for the entries that have none yet; the number of new rows.
 
     A corrected entry replaces an estimate by expiry.
     """
+    partitions.make(day for entry in entries if (day := partitions.day_of(entry.get("at", ""))))
+    with transaction.atomic():
+        fresh = _write_rows(entries)
+        untold = set(fresh)
+        for entry in entries:
+            attempt = (entry["call_id"], int(entry.get("attempt") or 1))
+            if entry.get("findings") and attempt in untold:
+                untold.remove(attempt)
+                _write_findings(entry)
+    return len(fresh)
+
+
+def _write_rows(entries: Sequence[Mapping[str, str]]) -> set[tuple[str, int]]:
     with connection.cursor() as cursor:
         names = ", ".join(COLUMNS)
         cursor.execute(
@@ -137,6 +157,7 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
         with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for entry in entries:
                 copy.write_row(row(entry))
+        cursor.execute(LOCK)
         updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
         cursor.execute(
             f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt, at) {names} FROM incoming "
@@ -146,13 +167,7 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
         )
         fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
         cursor.execute("DELETE FROM incoming")  # a transaction around this one may write again
-    untold = set(fresh)
-    for entry in entries:
-        attempt = (entry["call_id"], int(entry.get("attempt") or 1))
-        if entry.get("findings") and attempt in untold:
-            untold.remove(attempt)
-            _write_findings(entry)
-    return len(fresh)
+    return fresh
 
 
 def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
