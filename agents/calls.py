@@ -7,17 +7,16 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from django.db import DataError, IntegrityError, connection, models, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
-from agents import partitions
+from agents import partitions, recount
 from agents.connections import redis_sync
-from agents.models import Call
+from agents.entries import COLUMNS, LOCK, decoded, moment, row
 from budgets.ledger import STREAM
 from guardrails.models import Finding
 from guardrails.screen import Seen
@@ -31,21 +30,7 @@ IDLE_MS = 15_000
 GATHER_S = 0.2  # a transaction for a few rows costs as much as one for many
 log = logging.getLogger(__name__)
 
-COLUMNS = [
-    *("call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id"),
-    *("key_prefix", "provider", "model", "tier", "stream", "status", "error", "guardrail", "input_tokens"),
-    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price"),
-    *("charged_nano", "largest_nano", "rule", "price_version", "error_class"),
-]
 KEY = ("call_id", "attempt", "at")  # the same for every entry of an attempt
-# One drain writes at a time: they would wait for each other's sums anyway. Whoever holds this sees between two batches.
-LOCK = "SELECT pg_advisory_xact_lock(hashtext('agents.calls'))"
-LENGTHS = {
-    field.name: field.max_length
-    for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
-    if isinstance(field, models.CharField) and field.max_length
-}
-INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "charged_nano": 0}
 
 
 def drain(stopped: Callable[[], bool], consumer: str) -> None:
@@ -99,24 +84,18 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     """Write a batch, then take it off the stream."""
     if not entries:
         return
-    decoded = [_decoded(entry_id, fields) for entry_id, fields in entries]
+    found = [decoded(entry_id, fields) for entry_id, fields in entries]
     try:
-        write(decoded)
+        write(found)
     except (ValueError, DataError, IntegrityError):
-        _write_apart(decoded)
+        _write_apart(found)
     pipe = redis_sync().pipeline(transaction=False)
     ids = [entry_id for entry_id, _ in entries]
     pipe.xack(STREAM, GROUP, *ids)
     pipe.xdel(STREAM, *ids)
-    pipe.execute()
-
-
-def _decoded(entry_id: bytes, fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    """An entry that does not say when it was is of the moment of its id: the same one whenever it is read again."""
-    entry = {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
-    if not entry.get("at"):
-        entry["at"] = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC).isoformat()
-    return entry
+    _, deleted = pipe.execute()
+    if deleted < len(ids):  # read by two drains, or Redis has lost its memory: nobody who counted saw these
+        recount.recount(anew=True)
 
 
 def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
@@ -134,7 +113,7 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
 
     A corrected entry replaces an estimate by expiry.
     """
-    partitions.make(day for entry in entries if (day := partitions.day_of(entry.get("at", ""))))
+    partitions.make({at.date() for entry in entries if (at := moment(entry.get("at", "")))})
     with transaction.atomic():
         fresh = _write_rows(entries)
         untold = set(fresh)
@@ -168,30 +147,6 @@ def _write_rows(entries: Sequence[Mapping[str, str]]) -> set[tuple[str, int]]:
         fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
         cursor.execute("DELETE FROM incoming")  # a transaction around this one may write again
     return fresh
-
-
-def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
-    """An entry's strings as the column types have them; what is missing gets the column's neutral value."""
-    return tuple(_value(name, entry.get(name, "")) for name in COLUMNS)
-
-
-def _value(name: str, text: str) -> Any:
-    if name == "at":
-        return text or datetime.now(UTC).isoformat()
-    if name in INTEGERS:
-        return int(text or INTEGERS[name])
-    if name in LENGTHS:
-        return (text or _DEFAULTS.get(name, "")).replace("\x00", "")[: LENGTHS[name]]
-    if name == "stream":
-        return bool(text)
-    if name == "latency_ms":
-        return float(text or 0)
-    if name in ("cost_nano", "largest_nano"):
-        return int(text) if text else None
-    return text or None
-
-
-_DEFAULTS = {"guardrail": "passed", "status": "ok", "purpose": "gateway", "price": "unknown"}
 
 
 def _write_findings(entry: Mapping[str, str]) -> None:

@@ -59,15 +59,6 @@ def make_ahead(today: date | None = None) -> int:
     return make((now + timedelta(days=offset) for offset in range(-1, AHEAD_DAYS + 1)), now)
 
 
-def day_of(at: str) -> date | None:
-    """The day in UTC of a time as the log's entries carry it; None where that is no time."""
-    try:
-        moment = datetime.fromisoformat(at)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date()
-    except (ValueError, OverflowError):
-        return None
-
-
 def _make(table: Table, day: date) -> bool:
     """False: it was there, or has to wait, and its rows lie in the odd partition until the next try."""
     name = table.partition(day)
