@@ -7,17 +7,16 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from django.db import DataError, IntegrityError, connection, models, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
-from agents import partitions
+from agents import partitions, recount
 from agents.connections import redis_sync
-from agents.models import Call
+from agents.entries import COLUMNS, LOCK, decoded, moment, row
 from budgets.ledger import STREAM
 from guardrails.models import Finding
 from guardrails.screen import Seen
@@ -31,19 +30,7 @@ IDLE_MS = 15_000
 GATHER_S = 0.2  # a transaction for a few rows costs as much as one for many
 log = logging.getLogger(__name__)
 
-COLUMNS = [
-    *("call_id", "attempt", "at", "purpose", "agent", "channel", "scope", "release", "case_ref", "turn_id"),
-    *("key_prefix", "provider", "model", "tier", "stream", "status", "error", "guardrail", "input_tokens"),
-    *("cached_tokens", "output_tokens", "latency_ms", "ttft_ms", "cost_nano", "price"),
-    *("charged_nano", "largest_nano", "rule", "price_version", "error_class"),
-]
 KEY = ("call_id", "attempt", "at")  # the same for every entry of an attempt
-LENGTHS = {
-    field.name: field.max_length
-    for field in Call._meta.get_fields()  # noqa: SLF001  Django's documented way to a model's fields
-    if isinstance(field, models.CharField) and field.max_length
-}
-INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "charged_nano": 0}
 
 
 def drain(stopped: Callable[[], bool], consumer: str) -> None:
@@ -97,18 +84,18 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     """Write a batch, then take it off the stream."""
     if not entries:
         return
-    decoded = [
-        {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()} for _, fields in entries
-    ]
+    found = [decoded(entry_id, fields) for entry_id, fields in entries]
     try:
-        write(decoded)
+        write(found)
     except (ValueError, DataError, IntegrityError):
-        _write_apart(decoded)
+        _write_apart(found)
     pipe = redis_sync().pipeline(transaction=False)
     ids = [entry_id for entry_id, _ in entries]
     pipe.xack(STREAM, GROUP, *ids)
     pipe.xdel(STREAM, *ids)
-    pipe.execute()
+    _, deleted = pipe.execute()
+    if deleted < len(ids):  # read by two drains, or Redis has lost its memory: nobody who counted saw these
+        recount.recount(anew=True)
 
 
 def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
@@ -121,12 +108,24 @@ def _write_apart(entries: Sequence[Mapping[str, str]]) -> None:
             redis_sync().xadd(BAD, dict(entry), maxlen=10_000)  # type: ignore[arg-type]
 
 
-@transaction.atomic
 def write(entries: Sequence[Mapping[str, str]]) -> int:
     """Rows for the entries that have none yet; the number of new rows.
 
     A corrected entry replaces an estimate by expiry.
     """
+    partitions.make({at.date() for entry in entries if (at := moment(entry.get("at", "")))})
+    with transaction.atomic():
+        fresh = _write_rows(entries)
+        untold = set(fresh)
+        for entry in entries:
+            attempt = (entry["call_id"], int(entry.get("attempt") or 1))
+            if entry.get("findings") and attempt in untold:
+                untold.remove(attempt)
+                _write_findings(entry)
+    return len(fresh)
+
+
+def _write_rows(entries: Sequence[Mapping[str, str]]) -> set[tuple[str, int]]:
     with connection.cursor() as cursor:
         names = ", ".join(COLUMNS)
         cursor.execute(
@@ -137,6 +136,7 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
         with connection.wrap_database_errors, cursor.copy(copying) as copy:
             for entry in entries:
                 copy.write_row(row(entry))
+        cursor.execute(LOCK)
         updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in KEY)
         cursor.execute(
             f"INSERT INTO agents_call ({names}) SELECT DISTINCT ON (call_id, attempt, at) {names} FROM incoming "
@@ -146,37 +146,7 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
         )
         fresh = {(str(call_id), attempt) for call_id, attempt in cursor.fetchall()}
         cursor.execute("DELETE FROM incoming")  # a transaction around this one may write again
-    untold = set(fresh)
-    for entry in entries:
-        attempt = (entry["call_id"], int(entry.get("attempt") or 1))
-        if entry.get("findings") and attempt in untold:
-            untold.remove(attempt)
-            _write_findings(entry)
-    return len(fresh)
-
-
-def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
-    """An entry's strings as the column types have them; what is missing gets the column's neutral value."""
-    return tuple(_value(name, entry.get(name, "")) for name in COLUMNS)
-
-
-def _value(name: str, text: str) -> Any:
-    if name == "at":
-        return text or datetime.now(UTC).isoformat()
-    if name in INTEGERS:
-        return int(text or INTEGERS[name])
-    if name in LENGTHS:
-        return (text or _DEFAULTS.get(name, "")).replace("\x00", "")[: LENGTHS[name]]
-    if name == "stream":
-        return bool(text)
-    if name == "latency_ms":
-        return float(text or 0)
-    if name in ("cost_nano", "largest_nano"):
-        return int(text) if text else None
-    return text or None
-
-
-_DEFAULTS = {"guardrail": "passed", "status": "ok", "purpose": "gateway", "price": "unknown"}
+    return fresh
 
 
 def _write_findings(entry: Mapping[str, str]) -> None:

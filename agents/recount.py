@@ -1,16 +1,23 @@
-"""Counters that Redis has lost, counted anew from the call log: what Postgres has, and what waits in the stream."""
+"""Counters that Redis has lost, counted anew from the call log: what Postgres has, and what waits in the stream.
+
+Exact, while calls that were under way at the loss go on settling: the drain stands still meanwhile, so every entry up
+to one moment is in Postgres or in the stream, and what is settled after that moment counts itself.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import connection, transaction
 from django.db.models import Q, Sum
 
 from agents.connections import redis_sync
+from agents.entries import LOCK, decoded, moment
 from agents.models import Call, CallHour, CallMinute
 from budgets import ledger
 from budgets.models import Budget
@@ -18,7 +25,7 @@ from budgets.periods import window
 
 COLUMNS = {"agent": "agent", "channel": "channel", "key": "key_prefix"}
 PAGE = 5_000
-ALONE_S = 60
+Attempt = tuple[datetime, uuid.UUID, int]
 log = logging.getLogger(__name__)
 
 
@@ -31,25 +38,33 @@ class Waiting:
     nano: int
 
 
-def recount() -> bool:
-    """Count and let money flow again, unless the counters are there or another process is at it; whether it did."""
+def recount(*, anew: bool = False) -> bool:
+    """Count and let money flow again, unless the counters are there; whether it did. One process counts at a time.
+
+    `anew`: even so, since they may lack something. Counters that lack nothing stay as they are.
+    """
     redis = redis_sync()
-    if ledger.is_counted(redis) or not redis.set("ph:counting", "1", nx=True, ex=ALONE_S):
+    if ledger.is_counted(redis) and not anew:
         return False
-    try:
-        waiting = _waiting()  # before Postgres is asked: what moves over meanwhile counts twice rather than not at all
-        spent = {budget.limit(): _spent(budget, waiting) for budget in Budget.objects.active()}
-        ledger.rebuild(redis, spent)
-    finally:
-        redis.delete("ph:counting")
-    if any(spent.values()):
-        log.warning("Redis had lost its counters: %d budgets were counted anew from the call log", len(spent))
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(LOCK)
+        if ledger.is_counted(redis) and not anew:
+            return False
+        now, budgets = datetime.now(UTC), {budget.limit(): budget for budget in Budget.objects.active()}
+        last, since = ledger.at_loss(redis, list(budgets), now)
+        starts = {limit: window(limit.period, limit.timezone, now).starts for limit in budgets}
+        waiting = _waiting(last, min(starts.values(), default=now))
+        spent = {limit: _spent(budget, starts[limit], waiting) for limit, budget in budgets.items()}
+        missing = {limit: max(0, nano - since[limit]) for limit, nano in spent.items()}
+        ledger.rebuild(redis, missing, now)
+    if any(missing.values()):
+        log.warning("Redis had lost its counters: %d budgets were counted anew from the call log", len(missing))
     return True
 
 
-def _spent(budget: Budget, waiting: list[Waiting]) -> int:
-    """Nano-dollars charged in the budget's present window."""
-    since = window(budget.period, budget.timezone, datetime.now(UTC)).starts
+def _spent(budget: Budget, since: datetime, waiting: list[Waiting]) -> int:
+    """Nano-dollars charged in the window that began then."""
     column = COLUMNS.get(budget.owner_kind, "")
     where = Q(**{column: budget.owner}) if column else Q()
     sums = CallHour if since.astimezone(UTC).minute == 0 else CallMinute
@@ -58,34 +73,44 @@ def _spent(budget: Budget, waiting: list[Waiting]) -> int:
     return int(known) + more
 
 
-def _waiting() -> list[Waiting]:
-    """The last word of the stream on each attempt, less what Postgres has charged for it."""
-    last: dict[tuple[str, str], dict[str, str]] = {}
-    at = "-"
-    while entries := _page(at):
-        for _, fields in entries:
-            entry = {name.decode(): value.decode("utf-8", "replace") for name, value in fields.items()}
-            last[entry.get("call_id", ""), entry.get("attempt", "1")] = entry
-        at = f"({entries[-1][0].decode()}"
-    found = []
-    for start in range(0, len(last), PAGE):
-        keys = list(last)[start : start + PAGE]
-        rows = Call.objects.filter(call_id__in={call_id for call_id, _ in keys}).values_list(
-            "call_id", "attempt", "charged_nano", "status"
-        )
-        known = {(str(call_id), str(attempt)): (nano, status) for call_id, attempt, nano, status in rows}
-        found += [_beyond(last[key], known.get(key)) for key in keys]
+def _waiting(until: str, since: datetime) -> list[Waiting]:
+    """The last word of the stream on each attempt of that time, less what Postgres has charged for it."""
+    last: dict[Attempt, dict[str, str]] = {}
+    for entry in _entries(until):
+        attempt = _attempt(entry)
+        if attempt and attempt[0] >= since and (attempt not in last or entry.get("status") != "expired"):
+            last[attempt] = entry
+    found, attempts = [], sorted(last)
+    for some in (attempts[start : start + PAGE] for start in range(0, len(attempts), PAGE)):
+        rows = Call.objects.filter(call_id__in={one[1] for one in some}, at__gte=some[0][0], at__lte=some[-1][0])
+        charged = rows.order_by().values_list("at", "call_id", "attempt", "charged_nano", "status")
+        known = {(at, call_id, n): (nano, status) for at, call_id, n, nano, status in charged}
+        found += [Waiting(last[one], one[0], _beyond(last[one], known.get(one))) for one in some]
     return found
 
 
-def _page(at: str) -> list[Any]:
-    entries: Any = redis_sync().xrange(ledger.STREAM, at, "+", count=PAGE)
-    return list(entries)
+def _attempt(entry: Mapping[str, str]) -> Attempt | None:
+    """What an entry is of; None where it cannot become a row."""
+    at = moment(entry["at"])
+    try:
+        return (at, uuid.UUID(entry["call_id"]), int(entry.get("attempt") or 1)) if at else None
+    except (KeyError, ValueError):
+        return None
 
 
-def _beyond(entry: Mapping[str, str], known: tuple[int, str] | None) -> Waiting:
-    charged = int(entry.get("charged_nano") or entry.get("cost_nano") or 0)
+def _entries(until: str) -> Iterator[dict[str, str]]:
+    at = "-"
+    while True:
+        page: Any = redis_sync().xrange(ledger.STREAM, at, until, count=PAGE)
+        for entry_id, fields in page:
+            yield decoded(entry_id, fields)
+        if len(page) < PAGE:
+            return
+        at = f"({page[-1][0].decode()}"
+
+
+def _beyond(entry: Mapping[str, str], known: tuple[int, str] | None) -> int:
+    text = entry.get("charged_nano") or entry.get("cost_nano") or "0"
+    charged = int(text) if text.isdecimal() else 0
     replaces = known is not None and known[1] == "expired" and entry.get("status") != "expired"
-    nano = charged if known is None else charged - known[0] if replaces else 0
-    at = datetime.fromisoformat(entry["at"]) if entry.get("at") else datetime.now(UTC)
-    return Waiting(entry, at, nano)
+    return charged if known is None else charged - known[0] if replaces else 0

@@ -224,13 +224,9 @@ verbs.expire = function()
   return #names
 end
 
--- KEYS: counters…  ARGV: verb, counter_ttl, spent…
+-- KEYS: counters…  ARGV: verb, counter_ttl, what to add to each…
 verbs.rebuild = function()
-  for i, key in ipairs(KEYS) do
-    local spent = counter(key)
-    if spent < tonumber(ARGV[i + 2]) then redis.call('HSET', key, 'spent', ARGV[i + 2]) end
-    redis.call('EXPIRE', key, ARGV[2])
-  end
+  for i, key in ipairs(KEYS) do add({key}, 'spent', tonumber(ARGV[i + 2]), ARGV[2]) end
   redis.call('SET', COUNTED, '1')
   return #KEYS
 end

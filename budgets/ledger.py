@@ -7,7 +7,7 @@
 - A process that dies leaves its hold to `expire`, which charges the held amount and logs it with status "expired".
   Should the real figure come after all, the charge is corrected, and the later entry of the same call and attempt
   (`late` = 1, `estimate_nano` = what it replaces) takes the place of the estimate: one row, the last word wins.
-- Counters that Redis has lost are not taken for zero: until `rebuild` has raised them to what the call log knows,
+- Counters that Redis has lost are not taken for zero: until `rebuild` has added what the call log knows,
   nothing can be reserved.
 - Holds expire by Redis's clock, so the clocks of machines need not agree.
 - The same scripts carry the circuit breaker: five bad calls in a row (or a provider that asks for a pause) open a
@@ -291,12 +291,25 @@ def open_circuits(redis: Redis) -> dict[str, float]:
     return {name: max(0.0, float(until) - now) for name, until in found.items() if until is not None}
 
 
-def rebuild(redis: Redis, spent: Mapping[Limit, int], now: datetime | None = None) -> None:
-    """After Redis lost its counters: raise each to the spend that Postgres and the stream know; never lower one.
+def at_loss(redis: Redis, limits: Sequence[Limit], now: datetime | None = None) -> tuple[str, dict[Limit, int]]:
+    """In one moment: the id of the stream's last entry, and what the counters have counted since they were lost."""
+    pipe = redis.pipeline(transaction=True)
+    pipe.xrevrange(STREAM, count=1)
+    for key in _plan(tuple(limits), now).keys:
+        pipe.hget(key, "spent")
+    last, *spent = pipe.execute()
+    return (
+        _text(last[0][0]) if last else "0-0",
+        {limit: int(nano or 0) for limit, nano in zip(limits, spent, strict=True)},
+    )
+
+
+def rebuild(redis: Redis, missing: Mapping[Limit, int], now: datetime | None = None) -> None:
+    """After Redis lost its counters: add to each what the log knows and it does not.
 
     From then on they can be trusted, and money can be reserved.
     """
-    _run_sync(redis, _plan(tuple(spent), now).keys, ("rebuild", COUNTER_TTL_S, *spent.values()))
+    _run_sync(redis, _plan(tuple(missing), now).keys, ("rebuild", COUNTER_TTL_S, *missing.values()))
 
 
 def is_counted(redis: Redis) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
@@ -13,9 +15,9 @@ from django.db import IntegrityError, connection, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import calls
+from agents import calls, entries, partitions
 from agents.connections import redis_sync
-from agents.models import Call
+from agents.models import Call, CallHour, CallMinute
 from guardrails.models import Finding
 from tests.redis import empty_redis
 
@@ -48,10 +50,10 @@ def expired(call_id: str, attempt: int = 1, nano: int = 500_000) -> dict[str, st
 
 
 def test_the_same_entries_written_twice_are_the_same_rows() -> None:
-    entries = [entry() for _ in range(50)]
-    assert calls.write(entries) == 50
-    assert calls.write(entries) == 0
-    assert calls.write([*entries[:10], entry()]) == 1
+    given = [entry() for _ in range(50)]
+    assert calls.write(given) == 50
+    assert calls.write(given) == 0
+    assert calls.write([*given[:10], entry()]) == 1
     assert Call.objects.count() == 51
 
 
@@ -121,9 +123,9 @@ def test_whatever_texts_an_entry_holds_it_becomes_a_row(texts: list[dict[str, st
 
 
 def test_two_drains_side_by_side_lose_nothing_and_double_nothing() -> None:
-    entries = [entry() for _ in range(3_000)]
+    given = [entry() for _ in range(3_000)]
     pipe = redis_sync().pipeline(transaction=False)
-    for one in [*entries, *entries[:500]]:
+    for one in [*given, *given[:500]]:
         pipe.xadd("ph:calls", one)  # type: ignore[arg-type]
     pipe.execute()
 
@@ -169,3 +171,71 @@ def test_one_entry_that_cannot_be_a_row_does_not_hold_up_the_others(monkeypatch:
     calls.drain(lambda: calls.lag() == 0, "careful")
     assert Call.objects.count() == 2
     assert redis_sync().xlen(calls.BAD) == 4, "nothing is lost: these wait to be looked at"
+
+
+def test_a_drain_that_dies_between_writing_and_acknowledging_doubles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "IDLE_MS", 0)
+    for _ in range(5):
+        redis_sync().xadd("ph:calls", entry())  # type: ignore[arg-type]
+    calls._make_group()
+    calls.write([entries.decoded(*read) for read in calls._read("dies-now")])
+    calls.drain(lambda: calls.lag() == 0, "another")
+    assert Call.objects.count() == 5
+    assert {row.calls for row in CallHour.objects.all()} == {5}
+
+
+def test_an_entry_without_a_time_is_the_same_row_whenever_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "IDLE_MS", 0)
+    redis_sync().xadd("ph:calls", entry(at=""))  # type: ignore[arg-type]
+    calls._make_group()
+    calls.write([entries.decoded(*read) for read in calls._read("dies-now")])
+    calls.drain(lambda: calls.lag() == 0, "another")
+    assert Call.objects.count() == 1
+
+
+def test_who_reads_a_table_for_long_does_not_hold_up_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "LOCK_MS", 50)
+    day = datetime.now(UTC) - timedelta(days=30)
+    reading, read = threading.Event(), threading.Event()
+
+    def reader() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE agents_call_odd IN ACCESS SHARE MODE")
+            reading.set()
+            read.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    assert reading.wait(10)
+    assert calls.write([entry(at=day.isoformat())]) == 1
+    read.set()
+    thread.join(10)
+    partitions._later.clear()
+    partitions.make([day.date()])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tableoid::regclass::text FROM agents_call")
+        assert cursor.fetchall() == [(f"agents_call_{day:%Y%m%d}",)]
+
+
+def test_a_drain_that_is_told_to_stop_finishes_its_batch_and_the_next_takes_the_rest() -> None:
+    """A graceful restart loses nothing."""
+    pipe = redis_sync().pipeline(transaction=False)
+    for _ in range(5_000):
+        pipe.xadd("ph:calls", entry())  # type: ignore[arg-type]
+    pipe.execute()
+    stop = threading.Event()
+
+    def work() -> None:
+        calls.drain(stop.is_set, "old")
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while Call.objects.count() == 0:
+        time.sleep(0.005)
+    stop.set()
+    thread.join(30)
+    assert Call.objects.count() + calls.lag() == 5_000
+    calls.drain(lambda: calls.lag() == 0, "new")
+    assert Call.objects.count() == sum(row.calls for row in CallMinute.objects.all()) == 5_000

@@ -80,8 +80,18 @@ def test_what_was_settled_since_the_loss_is_not_counted_twice(redis: Any, budget
     assert spent(budgets)["organisation"] == 580
 
 
-def test_only_one_process_counts(redis: Any, budgets: dict[str, Budget]) -> None:
+def test_what_cannot_be_a_row_does_not_keep_money_from_flowing(redis: Any, budgets: dict[str, Budget]) -> None:
     redis.flushdb()
-    redis.set("ph:counting", "1")
-    assert not recount.recount()
-    assert not ledger.is_counted(redis)
+    for bad in ({"call_id": "x"}, {"at": "yesterday"}, {"charged_nano": "much"}, {"attempt": "first"}):
+        redis.xadd(ledger.STREAM, entry(**bad))
+    redis.xadd(ledger.STREAM, entry(at="", charged_nano="", cost_nano="70"))
+    assert recount.recount()
+    assert spent(budgets)["organisation"] == 70
+
+
+def test_counting_anew_changes_nothing_where_nothing_is_missing(redis: Any, budgets: dict[str, Budget]) -> None:
+    calls.write([entry(charged_nano=500)])
+    redis.flushdb()
+    assert recount.recount()
+    assert recount.recount(anew=True)
+    assert spent(budgets)["organisation"] == 500

@@ -161,33 +161,44 @@ def test_days_are_those_of_the_time_zone() -> None:
     assert usage.days(NOON - timedelta(days=1), NOON, warsaw) == [NOON.date() - timedelta(days=1), NOON.date()]
 
 
-@pytest.fixture
-def odd_days() -> list[datetime]:
-    return [NOON - timedelta(days=4_000), NOON + timedelta(days=400)]
+def lying_in() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM agents_call ORDER BY 1")
+        return [row[0] for row in cursor.fetchall()]
 
 
-def test_a_clock_that_is_wrong_by_years_holds_up_nobody(odd_days: list[datetime]) -> None:
-    calls.write([entry(at=day) for day in odd_days])
-    assert Call.objects.count() == 2
-    assert sums(CallHour)["calls"] == 2
-    partitions.make_ahead()
+def test_a_clock_that_is_wrong_by_years_holds_up_nobody() -> None:
+    calls.write([entry(at=NOON - timedelta(days=4_000)), entry(at=NOON + timedelta(days=400)), entry(at=NOON)])
+    assert lying_in() == [f"agents_call_{NOON:%Y%m%d}", "agents_call_odd"]
+    assert sums(CallHour)["calls"] == sums(CallMinute)["calls"] == 3
+
+
+def test_a_day_that_comes_takes_over_what_lay_in_the_odd_partition() -> None:
+    ahead = NOON + timedelta(days=20)
+    calls.write([entry(at=ahead), entry(at=ahead + timedelta(days=1))])
+    assert partitions.make([ahead.date()], ahead.date()) >= 2
+    assert lying_in() == [f"agents_call_{ahead:%Y%m%d}", "agents_call_odd"]
+    calls.write([entry(at=ahead)])
+    assert sums(CallMinute)["calls"] == sums(CallHour)["calls"] == Call.objects.count() == 3
+
+
+def test_a_late_entry_gets_the_partition_of_its_day() -> None:
+    late = NOON - timedelta(days=50)
+    calls.write([entry(at=late), entry(at=late.astimezone(ZoneInfo("Asia/Tokyo")))])
+    assert lying_in() == [f"agents_call_{late:%Y%m%d}"]
 
 
 def test_midnight_lies_in_the_new_days_partition() -> None:
     midnight = NOON.replace(hour=0) + timedelta(days=1)
     partitions.make_ahead()
     calls.write([entry(at=midnight), entry(at=midnight - timedelta(microseconds=1))])
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM agents_call ORDER BY 1")
-        names = [row[0] for row in cursor.fetchall()]
-    assert names == [f"agents_call_{day:%Y%m%d}" for day in (NOON, midnight)]
+    assert lying_in() == [f"agents_call_{day:%Y%m%d}" for day in (NOON, midnight)]
 
 
 def test_retention_drops_whole_days_and_keeps_the_sums(settings: Any) -> None:
     settings.CALLS_KEPT_DAYS = 5
     old = NOON - timedelta(days=6)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT agents_partition('agents_call', %s, 'day')", [old.date()])
+    partitions.make([old.date()], old.date())
     calls.write([entry(at=old), entry(at=NOON), entry(at=NOON - timedelta(days=700))])
     dropped = partitions.drop_old()
     assert f"agents_call_{old:%Y%m%d}" in dropped
