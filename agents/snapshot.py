@@ -26,7 +26,7 @@ from agents import credentials, parts, recount
 from agents.connections import in_database, redis_async, redis_sync
 from agents.knowledge import text
 from agents.models import Agent, Channel, Deployment, Release, Scope
-from budgets.ledger import COUNTED, Limit
+from budgets.ledger import COUNTED, RESERVE_WITHIN_S, Limit, Unavailable
 from budgets.models import Budget
 from escalations import edges
 from guardrails import screen
@@ -142,6 +142,20 @@ async def current(at_least: int = 0) -> Snapshot:
             await reload()
     assert _current is not None
     return _current
+
+
+async def newer(epoch: int) -> Snapshot | None:
+    """The snapshot of a configuration that is newer than that epoch, if there is one: asked before something that may
+    just have been made is said not to exist.
+
+    :raises Unavailable: Redis is away.
+    """
+    try:
+        async with asyncio.timeout(RESERVE_WITHIN_S):
+            seen = int(await redis_async().get(EPOCH) or 0)
+    except (RedisError, OSError) as error:
+        raise Unavailable(str(error)) from error
+    return await current(seen) if seen > epoch else None
 
 
 async def reload() -> None:
