@@ -163,8 +163,12 @@ def _well_formed(plain: Plain, attempt: Attempt) -> bool:
 async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
     """A plain call, streamed: the pieces leave when nothing forbidden can begin in them any more.
 
-    Raises as `forward` does until the first piece; after it the iterator raises `Blocked` or `Failed`.
+    Raises as `forward` does until the first piece; after it the iterator raises `Blocked` or `Failed`. Where the policy
+    wants whole answers, everything that can go wrong has gone wrong, or been made good, before the first piece.
     """
+    if plain.caller.live.guardrails.whole_answers:
+        whole = await forward(plain)
+        return whole, _pieces_of(whole)
     while True:
         try:
             request, inbound = await _screened(plain)
@@ -175,6 +179,11 @@ async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
             return attempt, _guarded(plain, attempt, deltas)
         except Stale as change:
             plain = plain.on(await _current(plain.caller, change.epoch))
+
+
+async def _pieces_of(attempt: Attempt) -> AsyncIterator[Delta]:
+    for raw in attempt.wire.streamed(attempt.wire_answer()):
+        yield Delta(raw)
 
 
 async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta]) -> AsyncIterator[Delta]:

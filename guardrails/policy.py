@@ -39,13 +39,16 @@ DEFAULT_POLICY: Final[dict[str, Any]] = {
     "log_only": [],
     "refusal": {},
 }
-_KEYS = frozenset({"languages", "uncovered", "actions", "log_only", "refusal"})
+_KEYS = frozenset({"languages", "uncovered", "actions", "log_only", "refusal", "whole_answers"})
 _KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A compiled policy. `hash` covers its content, the rules and the words of every pack."""
+    """A compiled policy. `hash` covers its content, the rules and the words of every pack.
+
+    `whole_answers`: a streamed answer leaves when all of it was screened, so until then it can come from another model.
+    """
 
     hash: str
     languages: frozenset[str]
@@ -53,6 +56,7 @@ class Policy:
     actions: Mapping[str, Action]
     log_only: frozenset[str]
     refusals: Mapping[str, str]
+    whole_answers: bool = False
 
     def action(self, rule: Rule, stage: str) -> Action:
         default = rule.stages.get(stage, "allow")
@@ -102,6 +106,7 @@ def _policy(content: Mapping[str, Any], key: str) -> Policy:
         actions=_actions(content.get("actions", {})),
         log_only=_log_only(content.get("log_only", ())),
         refusals=_refusals(content.get("refusal", {})),
+        whole_answers=_whole_answers(content.get("whole_answers", False)),
     )
 
 
@@ -138,6 +143,12 @@ def _log_only(value: Any) -> frozenset[str]:
         if name in ("uncovered-language", "oversize"):
             raise PolicyError(f"The rule '{name}' cannot only log: what it reports was not screened.")
     return frozenset(value)
+
+
+def _whole_answers(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise PolicyError("whole_answers is true or false.")
+    return value
 
 
 def _refusals(value: Any) -> dict[str, str]:

@@ -51,6 +51,9 @@ class Wire(Protocol):
     def without_text(self, raw: Body) -> dict[str, Any]:
         """A piece of a stream without its text; whatever else it carries stays."""
 
+    def streamed(self, raw: Body) -> Iterator[dict[str, Any]]:
+        """A whole answer as the pieces of a stream."""
+
 
 _WIRES: Mapping[str, Wire] = {wire.NAME: wire for wire in (chat, messages, embeddings)}
 

@@ -88,3 +88,15 @@ def without_text(raw: Mapping[str, Any]) -> dict[str, Any]:
     choice = raw["choices"][0]
     delta = {name: value for name, value in (choice.get("delta") or {}).items() if name != "content"}
     return {**raw, "choices": [{**choice, "delta": delta}]}
+
+
+def streamed(raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    head = {**{name: raw.get(name) for name in ("id", "created", "model")}, "object": "chat.completion.chunk"}
+    for choice in raw["choices"]:
+        said = dict(choice["message"])
+        if said.get("tool_calls"):
+            said["tool_calls"] = [{"index": n, **call} for n, call in enumerate(said["tool_calls"])]
+        index = choice.get("index") or 0
+        yield {**head, "choices": [{"index": index, "delta": said, "finish_reason": None}]}
+        yield {**head, "choices": [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}]}
+    yield {**head, "choices": [], "usage": raw.get("usage")}

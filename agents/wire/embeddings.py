@@ -49,3 +49,7 @@ def piece(raw: Mapping[str, Any], text: str) -> dict[str, Any]:  # noqa: ARG001
 
 def without_text(raw: Mapping[str, Any]) -> dict[str, Any]:
     return dict(raw)
+
+
+def streamed(raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield dict(raw)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from agents.wire.parts import FILE_TOKENS, PICTURE_TOKENS, Part, Place, text_of
 
 NAME = "messages"
@@ -103,3 +105,26 @@ def piece(raw: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 def without_text(raw: Mapping[str, Any]) -> dict[str, Any]:
     return piece(raw, "")
+
+
+def streamed(raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    start = {**raw, "content": [], "stop_reason": None, "stop_sequence": None}
+    yield {"type": "message_start", "message": start}
+    for index, block in enumerate(raw["content"]):
+        yield from _block_streamed(index, block)
+    ended = {"stop_reason": raw.get("stop_reason"), "stop_sequence": raw.get("stop_sequence")}
+    yield {"type": "message_delta", "delta": ended, "usage": raw.get("usage") or {}}
+    yield {"type": "message_stop"}
+
+
+def _block_streamed(index: int, block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    empty, delta = dict(block), None
+    if block.get("type") == "text":
+        empty, delta = {**block, "text": ""}, {"type": "text_delta", "text": block.get("text") or ""}
+    elif block.get("type") == "tool_use":
+        written = orjson.dumps(block.get("input") or {}).decode()
+        empty, delta = {**block, "input": {}}, {"type": "input_json_delta", "partial_json": written}
+    yield {"type": "content_block_start", "index": index, "content_block": empty}
+    if delta:
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+    yield {"type": "content_block_stop", "index": index}

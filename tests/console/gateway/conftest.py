@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from pytest_django import DjangoDbBlocker
 from agents import calls, releases, snapshot
 from agents.models import Agent, Call, Release, Scope
 from console.models import ApiKey
+from guardrails import screen
 from tests import world
 from tests.committed import committed
 from tests.upstream import Upstream
@@ -81,9 +82,10 @@ class Gateway:
         given = {"name": "Test", "actor": "user:ada", "scopes": ["gateway"], "agent": self.agent, **fields}
         return ApiKey.issue(**given, lifetime=lifetime)[1]
 
-    def channel(self, **config: Any) -> str:
+    def channel(self, guardrails: Mapping[str, Any] = screen.DEFAULT_POLICY, **config: Any) -> str:
         """A further channel with a release of its own; the server has followed when this returns."""
-        release = world.publish(self.agent, models=world.served_by(self.upstream.url, **config))
+        models = world.served_by(self.upstream.url, **config)
+        release = world.publish(self.agent, models=models, guardrails=guardrails)
         scope = world.make_scope(self.agent, f"c{uuid.uuid4().hex[:8]}", release=release)
         self.follow()
         return scope.name

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from agents.models import Turn
+from guardrails import screen
 from tests.console.gateway.conftest import PROVIDER_SECRET, Gateway, say
 from tests.upstream import Bytes, Calls, Cuts, Fails, Hangs, Says, Upstream
 
@@ -439,3 +440,34 @@ def test_a_deadline_ends_the_attempts_at_a_call(gateway: Gateway, upstream: Upst
     with pytest.raises(openai.InternalServerError):
         gateway.client(x_pilothouse_channel=channel).chat.completions.create(model="auto", messages=say("Hello"))
     assert upstream.models() == ["small"]
+
+
+# --- screened whole before the first piece leaves --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_policy_of_whole_answers_fails_over_even_when_a_stream_was_asked_for(
+    gateway: Gateway, upstream: Upstream, case: str, model: str
+) -> None:
+    whole = {**screen.DEFAULT_POLICY, "whole_answers": True}
+    channel = gateway.channel(guardrails=whole, tiers={"default": [model, "big"]}, default_tier="default")
+    upstream.script(model, Bytes(b'{"half": '))
+    upstream.script("big", Calls("weather", {"city": "Łódź"}, text=MAIL))
+    client = claude(gateway, x_pilothouse_case=case, x_pilothouse_channel=channel)
+    tools: Any = [{"name": "weather", "input_schema": WEATHER}]
+    with client.messages.stream(model="auto", max_tokens=99, messages=say("Weather?"), tools=tools) as stream:
+        final = stream.get_final_message()
+    said, used = final.content
+    assert said.type == "text"
+    assert "kowalska" not in said.text
+    assert used.type == "tool_use"
+    assert used.input == {"city": "Łódź"}
+    upstream.script(model, Cuts("never seen"))
+    upstream.script("big", Says("All of it.", usage=(7, 3, 0)))
+    chunks = gateway.client(x_pilothouse_channel=channel).chat.completions.create(
+        model="auto", messages=say("A story."), stream=True, stream_options={"include_usage": True}
+    )
+    seen = list(chunks)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in seen if chunk.choices) == "All of it."
+    assert [chunk.usage.total_tokens for chunk in seen if chunk.usage] == [10]
+    assert [row.model for row in gateway.rows(case_ref=case)] == [model, "big"]
