@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from agents import providers, routing, wire
+from agents import holds, providers, routing, wire
 from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
 from agents.parts import Model
@@ -46,6 +46,7 @@ class Attempt:
     input_bytes: int
     wire: wire.Wire
     at: datetime
+    most_nano: int
     stream: bool = False
     started: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
@@ -74,6 +75,8 @@ class Attempt:
         self.settled = True
         usage = usage or (self.completion.usage if self.completion else Usage(0, 0))
         self.cost_nano = cost_of(self.model, usage)
+        if status == "ok":
+            holds.learn(self.model.name, self.most_nano, self.cost_nano)
         entry = self._entry(status, error, usage) | {"error_class": error_class}
         settling = ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
         await asyncio.shield(settling)
@@ -215,12 +218,10 @@ async def reserve(
     :raises Exhausted: some budget has no room; nothing is held. :raises Stale: the configuration changed.
     :raises Open: the provider is left alone. :raises Degraded: a budget runs low, a cheaper tier serves.
     """
-    form = wire.of(request.wire)
-    size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
-    most = form.output_limit(request.body, model.max_output_tokens)
-    nano = prices.upper_bound(
-        model.price, size + form.unseen_tokens(request.body), most, writes=model.dialect == "anthropic"
-    )
+    most, size, tokens = most_nano(model, request)
+    nano = most
+    if caller.limits and all(limit.balanced for limit in caller.limits):
+        nano = holds.usual(model.name, nano)
     at = datetime.now(UTC)
     entry = {
         **entry_of(caller, call_id, number, at),
@@ -240,6 +241,7 @@ async def reserve(
             ttl_s=longest + SPARE_S,
             context=entry,
             circuit=model.circuit,
+            tokens=tokens,
         )
     except ledger.Exhausted as error:
         if cheaper := routing.degraded(caller.live.routes, choice, 1.0):
@@ -252,7 +254,17 @@ async def reserve(
         await ledger.release(redis_async(), hold)
         raise Degraded(cheaper)
     PRESSURE[caller.scope.name] = hold.pressure
-    return Attempt(caller, model, choice, hold, size, form, at, stream)
+    return Attempt(caller, model, choice, hold, size, wire.of(request.wire), at, most, stream)
+
+
+def most_nano(model: Model, request: Request) -> tuple[int, int, int]:
+    """(nano-dollars, bytes, tokens): the most that the call can cost, its size, and about what it takes of a rate."""
+    form = wire.of(request.wire)
+    size = len(orjson.dumps(request.body))  # all of it: schemas of tools and of the answer are input, too
+    output = form.output_limit(request.body, model.max_output_tokens)
+    paid = size + form.unseen_tokens(request.body)
+    nano = prices.upper_bound(model.price, paid, output, writes=model.dialect == "anthropic")
+    return nano, size, round(size / 3.6) + output
 
 
 # The fullest budget's share used, by scope, as this process last heard it: what rules may route by.

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from agents import credentials
 from budgets import prices
 from escalations import edges
 from guardrails import screen
@@ -47,12 +48,13 @@ class Model:
         """What fails together: this model, at this provider, with this credential. Models in this process never do."""
         if self.dialect == "local":
             return ""
-        account = self.credential.removeprefix("env:")
+        account = self.credential.partition(":")[2]
         return f"{self.upstream} at {urlsplit(self.base_url).netloc}" + (f" ({account})" if account else "")
 
     def secret(self) -> str:
         """The credential's value, read when it is needed so that it is nowhere else."""
-        return os.environ.get(self.credential.removeprefix("env:"), "") if self.credential else ""
+        kind, _, name = self.credential.partition(":")
+        return credentials.secret(name) if kind == "stored" else os.environ.get(name, "") if name else ""
 
 
 @dataclass(frozen=True, slots=True)

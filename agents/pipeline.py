@@ -16,8 +16,9 @@ from agents.attempts import Attempt
 from agents.known import Known
 from agents.prompting import MAX_SOURCES, compose, is_json, question_of, questions_in, retrieval_question
 from agents.providers import Delta, Failed, Request, Usage
+from agents.routing import UnknownModel
 from agents.streams import LookBacks
-from budgets.ledger import Exhausted
+from budgets.ledger import Exhausted, Limited
 from escalations import edges
 from guardrails import screen
 from guardrails.screen import Screening
@@ -76,6 +77,8 @@ async def _draft(ask: Ask, known: Known, path: Path) -> None:
         await attempts.call(ask.caller, choice, request, path, known.attempts)
     except Exhausted as error:
         known.exhausted = error
+    except Limited as error:
+        known.failure = Failed("rate_limit", str(error), retry_after=error.retry_s, sent=False)
     except Failed as error:
         known.failure = error
     else:
@@ -93,7 +96,7 @@ async def _ask_larger(ask: Ask, known: Known, choice: routing.Choice, request: R
         step.say(larger.models[0].name, **larger.told(ask.live.routes))
     try:
         await attempts.call(ask.caller, larger, request, path, known.attempts)
-    except (Exhausted, Failed):
+    except (Exhausted, Limited, Failed):
         return choice
     known.judge(path)
     return larger
@@ -133,9 +136,16 @@ async def _forward(plain: Plain) -> Attempt:
 
 
 async def _choose(plain: Plain, inbound: Screening) -> routing.Choice:
-    kept = await conversations.tier_of(plain.caller) if plain.wanted == "auto" else ""
-    facts = {**question_of(plain, inbound.language), "pressure": attempts.PRESSURE.get(plain.caller.scope.name, 0.0)}
-    return routing.choose(plain.caller.live.routes, facts, plain.wanted, kept=kept, embeds=plain.wire == "embeddings")
+    """:raises UnknownModel: there is none of that name, not even in the newest configuration; Stale: there may be."""
+    caller = plain.caller
+    kept = await conversations.tier_of(caller) if plain.wanted == "auto" else ""
+    facts = {**question_of(plain, inbound.language), "pressure": attempts.PRESSURE.get(caller.scope.name, 0.0)}
+    try:
+        return routing.choose(caller.live.routes, facts, plain.wanted, kept=kept, embeds=plain.wire == "embeddings")
+    except UnknownModel:
+        if now := await snapshot.newer(caller.epoch):
+            raise Stale(now.epoch) from None
+        raise
 
 
 def _withheld(plain: Plain, attempt: Attempt) -> Screening | None:

@@ -22,11 +22,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from redis import RedisError
 
-from agents import parts, recount
+from agents import credentials, parts, recount
 from agents.connections import in_database, redis_async, redis_sync
 from agents.knowledge import text
 from agents.models import Agent, Channel, Deployment, Release, Scope
-from budgets.ledger import COUNTED, Limit
+from budgets.ledger import COUNTED, RESERVE_WITHIN_S, Limit, Unavailable
 from budgets.models import Budget
 from escalations import edges
 from guardrails import screen
@@ -144,6 +144,20 @@ async def current(at_least: int = 0) -> Snapshot:
     return _current
 
 
+async def newer(epoch: int) -> Snapshot | None:
+    """The snapshot of a configuration that is newer than that epoch, if there is one: asked before something that may
+    just have been made is said not to exist.
+
+    :raises Unavailable: Redis is away.
+    """
+    try:
+        async with asyncio.timeout(RESERVE_WITHIN_S):
+            seen = int(await redis_async().get(EPOCH) or 0)
+    except (RedisError, OSError) as error:
+        raise Unavailable(str(error)) from error
+    return await current(seen) if seen > epoch else None
+
+
 async def reload() -> None:
     """Load and compile the configuration, and acknowledge it.
 
@@ -234,6 +248,7 @@ def forget() -> None:
 def load(at_epoch: int) -> Snapshot:
     """Read and compile everything from Postgres (blocking)."""
     budgets = _budgets()
+    credentials.refresh()
     agents = {agent.pk: agent for agent in Agent.objects.all()}
     channels = list(Channel.objects.select_related("agent").order_by("agent__slug", "id"))
     deployments = _deployments()

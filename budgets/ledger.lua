@@ -9,7 +9,7 @@
 -- ph:circuit:<name>       hash {fails, trips, until, probe} of a provider that fails; ph:circuits, the set of their names
 local HOLDS, STREAM, EPOCH, CIRCUITS = 'ph:holds', 'ph:calls', 'ph:epoch', 'ph:circuits'
 local COUNTED = 'ph:counted'
-local EXHAUSTED, HELD, THERE, ENDED, OPEN, LOST = 0, 1, 2, 3, 4, 5
+local EXHAUSTED, HELD, THERE, ENDED, OPEN, LOST, LIMITED = 0, 1, 2, 3, 4, 5, 6
 local FAILS, PAUSE, LONGEST_PAUSE, PROBE, FORGOTTEN = 5, 5, 30, 30, 120
 
 local function whole(number) return string.format('%.0f', number) end
@@ -98,8 +98,23 @@ end
 
 local verbs = {}
 
--- KEYS: hold, mark, counters…  ARGV: verb, name, nano, ttl, now, context, asked, counter_ttl, circuit, limits…
--- `asked` is the id of this asking: a repeated reserve of the same attempt has another one.
+-- The rates of a call as a leaky bucket each: ph:r:<name> holds the time at which it is empty again. A minute's worth
+-- may come at once. Returns which one is full and the seconds until there is room; else writes them all down.
+local function over_rate(rates, now)
+  local empty = {}
+  for i, rate in ipairs(rates) do
+    local name, amount, per_minute = 'ph:r:' .. rate[1], tonumber(rate[2]), tonumber(rate[3])
+    local at = math.max(now, tonumber(redis.call('GET', name) or '0')) + math.min(amount, per_minute) * 60 / per_minute
+    if at - now > 60.0005 then return i, at - now - 60 end
+    empty[name] = at
+  end
+  for name, at in pairs(empty) do redis.call('SET', name, string.format('%.4f', at), 'EX', 120) end
+  return nil
+end
+
+-- KEYS: hold, mark, counters…  ARGV: verb, name, nano, ttl, now, context, asked, counter_ttl, circuit, rates, limits…
+-- `asked` is the id of this asking: a repeated reserve of the same attempt has another one. `rates`: '' or JSON,
+-- [[name, amount, per minute], …].
 verbs.reserve = function()
   local hold, mark, name, nano = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[3])
   local epoch = tonumber(redis.call('GET', EPOCH) or '0')
@@ -114,7 +129,7 @@ verbs.reserve = function()
   local pressure = 0
   for i = 3, #KEYS do
     local spent, held = counter(KEYS[i])
-    local limit = tonumber(ARGV[i + 7])
+    local limit = tonumber(ARGV[i + 8])
     if nano > 0 and spent + held + nano > limit then return {EXHAUSTED, epoch, i - 3, whole(spent), whole(held)} end
     pressure = math.max(pressure, limit > 0 and (spent + held + nano) / limit or 1)
   end
@@ -122,6 +137,10 @@ verbs.reserve = function()
   if there[1] then
     redis.call('HSET', hold, 'asked', ARGV[7])
     return {THERE, epoch, share, there[2], there[1], there[3]}
+  end
+  if ARGV[10] ~= '' then
+    local full, wait = over_rate(cjson.decode(ARGV[10]), now)
+    if full then return {LIMITED, epoch, full - 1, string.format('%.3f', wait)} end
   end
   local keys = counters()
   add(keys, 'held', nano, ARGV[8])

@@ -51,18 +51,31 @@ STREAM = "ph:calls"
 CIRCUITS = "ph:circuits"
 VERDICTS = {True: "good", False: "bad", None: ""}
 COUNTED = "ph:counted"
-HELD, THERE, ENDED, OPEN, LOST = 1, 2, 3, 4, 5  # as ledger.lua answers; 0 is exhausted
+HELD, THERE, ENDED, OPEN, LOST, LIMITED = 1, 2, 3, 4, 5, 6  # as ledger.lua answers; 0 is exhausted
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12"."""
+    """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12".
+
+    A rate of 0 is none. A `balanced` limit may be held against with less than the most that a call can cost.
+    `raised_nano` more may be spent while the time is before `raised_until` (seconds of the epoch).
+    """
 
     key: str
     period: str
     timezone: str
     limit_nano: int
     budget_id: int
+    raised_nano: int = 0
+    raised_until: float = 0.0
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    balanced: bool = False
+
+    def at(self, moment: float) -> int:
+        """What may be spent at this moment."""
+        return self.limit_nano + (self.raised_nano if moment < self.raised_until else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +112,11 @@ class Balance:
 class Exhausted(Exception):
     """A budget has no room for the hold; nothing was held anywhere."""
 
-    def __init__(self, limit: Limit, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
+    def __init__(self, limit: Limit, limit_nano: int, spent_nano: int, held_nano: int, resets_at: datetime) -> None:
         super().__init__(f"The {limit.period} budget of {limit.key} is spent until {resets_at.isoformat()}.")
         self.budget = limit.key
         self.budget_id = limit.budget_id
-        self.limit_nano = limit.limit_nano
+        self.limit_nano = limit_nano
         self.spent_nano = spent_nano
         self.held_nano = held_nano
         self.resets_at = resets_at
@@ -115,6 +128,14 @@ class Open(Exception):
     def __init__(self, circuit: str, retry_s: float) -> None:
         super().__init__(f"{circuit} has failed repeatedly and is left alone for {retry_s:.0f} s.")
         self.circuit = circuit
+        self.retry_s = retry_s
+
+
+class Limited(Exception):
+    """More requests or tokens a minute than a budget's owner may have; nothing was held."""
+
+    def __init__(self, rate: str, per_minute: int, retry_s: float) -> None:
+        super().__init__(f"{rate}: at most {per_minute:,} a minute. There is room again in {retry_s:.1f} s.")
         self.retry_s = retry_s
 
 
@@ -140,15 +161,17 @@ async def reserve(
     now: datetime | None = None,
     context: Mapping[str, str] | None = None,
     circuit: str = "",
+    tokens: int = 0,
 ) -> Hold:
     """Hold `nano` in every limit, or in none; the same call and attempt again returns the hold that is there.
 
     Nano 0 (a model that costs nothing) is held even where nothing is left, so that a crash leaves its row too.
+    The first attempt of a call counts against the limits' rates as one request and `tokens`.
     `context` is what `expire` writes into the log should this process die; `circuit` is the provider's name for the
     breaker; `now` is for tests.
 
     :raises Exhausted: some budget has no room. :raises Unavailable: Redis is away, nothing may be sent.
-    :raises Open: the provider has failed too often.
+    :raises Open: the provider has failed too often. :raises Limited: too much for this minute.
     :raises AlreadySettled: the attempt was settled, abandoned or has expired. :raises ValueError: a negative hold.
     """
     if nano < 0:
@@ -158,12 +181,14 @@ async def reserve(
     entry = orjson.dumps({**(context or {}), "call_id": call_id, "attempt": str(attempt)})
     keys = (f"ph:h:{name}", f"ph:s:{name}", *plan.keys)
     asked = f"{_PROCESS}{next(_asking)}"
+    rates = _rates(limits, tokens) if attempt == 1 else []
+    asking = ("reserve", name, nano, ttl_s, _stamp(now), entry, asked, COUNTER_TTL_S, circuit)
     try:
         answer = await _run(
             redis,
             RESERVE_WITHIN_S,
             keys,
-            ("reserve", name, nano, ttl_s, _stamp(now), entry, asked, COUNTER_TTL_S, circuit, *plan.nanos),
+            (*asking, orjson.dumps(rates) if rates else "", *plan.nanos),
         )
     except BaseException as error:
         _abandon(redis, name, asked)
@@ -180,10 +205,13 @@ async def reserve(
         raise Open(circuit, float(answer[2]))
     if code == ENDED:
         raise AlreadySettled(name)
+    if code == LIMITED:
+        name, _, per_minute = rates[answer[2]]
+        raise Limited(name, per_minute, float(answer[3]))
     if code == LOST:
         raise Unavailable("Redis has lost its counters; they are being counted anew.")
     full = answer[2]
-    raise Exhausted(plan.limits[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
+    raise Exhausted(plan.limits[full], plan.nanos[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
 
 
 async def settle(
@@ -294,7 +322,7 @@ def is_counted(redis: Redis) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The counters of some limits while `starts` ≤ time < `ends`, in seconds."""
+    """The counters of some limits while `starts` ≤ time < `ends`, in seconds: a window or an increase may end then."""
 
     limits: tuple[Limit, ...]
     windows: tuple[Window, ...]
@@ -317,16 +345,31 @@ def _plan(limits: tuple[Limit, ...], now: datetime | None) -> _Plan:
     return plan
 
 
+def _rates(limits: Sequence[Limit], tokens: int) -> list[tuple[str, int, int]]:
+    """(name, how much this call takes, how much there is a minute) of each rate."""
+    rates = []
+    for limit in limits:
+        if limit.requests_per_minute:
+            rates.append((f"{limit.key} requests", 1, limit.requests_per_minute))
+        if limit.tokens_per_minute:
+            rates.append((f"{limit.key} tokens", tokens, limit.tokens_per_minute))
+    return rates
+
+
 def _make_plan(limits: tuple[Limit, ...], moment: float) -> _Plan:
     now = datetime.fromtimestamp(moment, UTC)
     windows = tuple(window(limit.period, limit.timezone, now) for limit in limits)
+    starts = [found.starts.timestamp() for found in windows]
+    ends = [found.ends.timestamp() for found in windows]
+    for limit in limits:
+        (ends if moment < limit.raised_until else starts).append(limit.raised_until)
     return _Plan(
         limits,
         windows,
         tuple(f"ph:b:{limit.key}:{found.key}" for limit, found in zip(limits, windows, strict=True)),
-        tuple(limit.limit_nano for limit in limits),
-        max((found.starts.timestamp() for found in windows), default=-math.inf),
-        min((found.ends.timestamp() for found in windows), default=math.inf),
+        tuple(limit.at(moment) for limit in limits),
+        max(starts, default=-math.inf),
+        min(ends, default=math.inf),
     )
 
 

@@ -1,7 +1,8 @@
 """The audit trail: events that leave no append-only row of their own are recorded here, and the chain is proved.
 
 Rows of the append-only tables (versions, releases, deployments, stage changes, decisions, findings that did something,
-budget changes, keys, alerts) are written to the trail by the database itself; see migrations 0002 and 0003.
+budget changes and increases, invoices, keys, alerts) are written to the trail by the database itself; see migrations
+0002 to 0004.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ WATCHED = {
     "escalations_undo": "true",
     "guardrails_finding": "action <> 'allow'",
     "budgets_budgetchange": "true",
+    "budgets_budgetincrease": "true",
+    "budgets_invoice": "true",
     "console_alertchange": "true",
 }
 

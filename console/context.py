@@ -45,6 +45,7 @@ UNDER = {
     "document": "knowledge",
     "alert": "alerts",
     "acknowledge": "alerts",
+    "explain": "playground",
 }
 THEMES = (("", _("As the system")), ("light", _("Light")), ("dark", _("Dark")))
 PREFERENCES = {"theme": ("light", "dark"), "rail": ("icons", "wide"), "keys": ("off",)}

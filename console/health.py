@@ -234,6 +234,6 @@ def _state() -> Iterator[GaugeMetricFamily]:
     rows = []
     for budget in budgets:
         balance, owner = balances[budget.limit()], f"{budget.owner_kind}:{budget.owner}"
-        amounts = {"limit": budget.limit_nano, "spent": balance.spent_nano, "held": balance.held_nano}
+        amounts = {"limit": budget.limit_now(), "spent": balance.spent_nano, "held": balance.held_nano}
         rows += [([owner, budget.period, what], nano / 1e9) for what, nano in amounts.items()]
     yield _gauge("budget_usd", "Budgets in their present windows.", ["owner", "period", "amount"], rows)

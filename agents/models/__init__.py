@@ -1,6 +1,7 @@
 from agents.models.agent import Agent, Channel, Scope, StageChange
 from agents.models.call import Call, CallHour, CallMinute
 from agents.models.case import Case, Turn
+from agents.models.credential import Credential
 from agents.models.knowledge import Document, Passage
 from agents.models.release import Deployment, Release, Version
 
@@ -11,6 +12,7 @@ __all__ = [
     "CallMinute",
     "Case",
     "Channel",
+    "Credential",
     "Deployment",
     "Document",
     "Passage",

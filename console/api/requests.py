@@ -237,6 +237,17 @@ class AcknowledgeRequest(serializers.Serializer[Any]):
     note = serializers.CharField(**optional(max_length=2_000))
 
 
+class ExplainRequest(serializers.Serializer[Any]):
+    """What would happen to this message on this channel."""
+
+    agent = serializers.CharField(**optional(max_length=50))
+    channel = serializers.CharField(**optional(max_length=110))
+    topic = serializers.CharField(**optional(max_length=50))
+    case = serializers.CharField(**optional(max_length=200))
+    model = serializers.CharField(default="auto", max_length=120)
+    message = serializers.CharField(max_length=20_000, trim_whitespace=False)
+
+
 class UsageQuery(serializers.Serializer[Any]):
     group_by = serializers.ChoiceField(choices=usage.GROUPS, default="day")
     since = serializers.DateTimeField(required=False, help_text="Default: 30 days ago. At most 92 days before `until`.")

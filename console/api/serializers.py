@@ -341,6 +341,40 @@ class UsageSerializer(serializers.Serializer[Any]):
     estimated = serializers.IntegerField()
 
 
+class HopSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField(source="model.name")
+    most_usd = Money(source="most_nano", help_text="What would be held.")
+    left_alone_s = serializers.FloatField(allow_null=True, help_text="Its breaker is open for so long.")
+
+
+class RoomSerializer(serializers.Serializer[Any]):
+    budget = serializers.CharField(source="key")
+    period = serializers.CharField()
+    limit_usd = Money(source="limit_nano")
+    spent_usd = Money(source="spent_nano")
+    held_usd = Money(source="held_nano")
+    fits = serializers.BooleanField()
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    """What would happen to a message. Nothing was sent, held or written down."""
+
+    outcome = serializers.CharField(help_text="sent, guardrail, budget or provider: what would stop it")
+    release = serializers.CharField()
+    facts = serializers.DictField()
+    guardrail = serializers.CharField(source="inbound.action")
+    rules = serializers.SerializerMethodField()
+    tier = serializers.CharField(source="choice.tier")
+    rule = serializers.CharField(source="choice.rule")
+    degraded_to = serializers.CharField(source="degraded.tier", default="")
+    others = serializers.DictField()
+    chain = HopSerializer(source="hops", many=True)
+    budgets = RoomSerializer(many=True)
+
+    def get_rules(self, found: Any) -> list[str]:
+        return [seen.rule for seen in found.inbound.findings]
+
+
 class FindingSerializer(serializers.ModelSerializer[Finding]):
     stage = serializers.CharField(help_text="inbound, outbound, passage or tool")
     action = serializers.CharField(help_text="allow, redact, escalate or block")

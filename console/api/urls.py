@@ -7,7 +7,7 @@ from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from console.api.errors import not_found
-from console.api.resources import alerts, approvals, cases, escalations, figures, releases, turns
+from console.api.resources import alerts, approvals, cases, escalations, explain, figures, releases, turns
 
 # Swagger UI brings its own style element and style attributes; scripts stay ours alone.
 docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="api-schema"))
@@ -40,6 +40,7 @@ urlpatterns: list[URLPattern] = [
     path("key", figures.Key.as_view(), name="api-key"),
     path("agents", figures.Agents.as_view(), name="api-agents"),
     path("budgets", figures.Budgets.as_view(), name="api-budgets"),
+    path("explain", explain.Explain.as_view(), name="api-explain"),
     path("usage", figures.Usage.as_view(), name="api-usage"),
     path("calls", figures.Calls.as_view(), name="api-calls"),
     path("findings", figures.Findings.as_view(), name="api-findings"),

@@ -120,7 +120,7 @@ def _of_budgets(own: Mapping[tuple[str, str], AlertRule]) -> Iterator[Judgement]
         rule = _at(own, place.scope, f"spend_{budget.period}")
         balance = found.get(budget.pk)
         spent, held = (balance.spent_nano, balance.held_nano) if balance else (None, 0)
-        yield Judgement(rule, place, rules.spend(rule, spent, held, budget.limit_nano))
+        yield Judgement(rule, place, rules.spend(rule, spent, held, budget.limit_now()))
 
 
 def _place_of(budget: Budget, keys: Mapping[str, ApiKey]) -> Place:

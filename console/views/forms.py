@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from agents.models import Agent, Channel
 from agents.models.agent import slug as slug_form
-from budgets.models import MAX_NANO, Budget
+from budgets.models import MAX_NANO, RATES, Budget
 from console.models import Membership
 
 if TYPE_CHECKING:  # Django's own forms are not generic at run time
@@ -231,8 +231,10 @@ class BudgetForm(OfBudget):
 
     class Meta:
         model = Budget
-        fields = ("owner_kind", "owner", "period", "timezone", "mode", "active")
+        fields = ("owner_kind", "owner", "period", "timezone", "mode", "active", *RATES)
         labels = {
+            "requests_per_minute": _("Requests a minute"),
+            "tokens_per_minute": _("Tokens a minute"),
             "owner_kind": _("Of"),
             "owner": _("Which"),
             "mode": _("Near the limit"),
@@ -246,7 +248,12 @@ class BudgetForm(OfBudget):
             for name in ("owner_kind", "owner", "period", "timezone"):
                 del self.fields[name]
             self.initial["limit"] = (Decimal(self.instance.limit_nano) / NANO).normalize()
-        self.order_fields(["owner_kind", "owner", "period", "timezone", "limit", "mode", "active", "reason"])
+        self.fields["mode"].help_text = _(
+            "Strict holds the most that a call can cost: the limit is never passed. Balanced, where every budget of a "
+            "call is so, holds what such calls usually cost: more fits in, one call in a hundred may overshoot."
+        )
+        self.fields["requests_per_minute"].help_text = self.fields["tokens_per_minute"].help_text = _("Empty: any.")
+        self.order_fields(["owner_kind", "owner", "period", "timezone", "limit", "mode", *RATES, "active", "reason"])
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from agents import snapshot
 from agents.models import Agent, Channel, Scope
-from budgets.models import Budget, BudgetChange
+from budgets.models import RATES, Budget, BudgetChange
 from console import access, audit
 from console.htmx import page
 from console.models import ApiKey, Membership
@@ -33,6 +33,7 @@ TABS = (
     ("settings-keys", gettext_lazy("API keys")),
     ("settings-people", gettext_lazy("People")),
     ("settings-budgets", gettext_lazy("Budgets")),
+    ("settings-models", gettext_lazy("Models")),
 )
 both = require_http_methods(["GET", "POST"])
 
@@ -307,7 +308,7 @@ def budget(request: HttpRequest, pk: int | None = None) -> HttpResponse:
 
 @transaction.atomic
 def _set(form: forms.BudgetForm, actor: str) -> None:
-    wanted = {name: form.cleaned_data[name] for name in ("limit_nano", "mode", "active")}
+    wanted = {name: form.cleaned_data[name] for name in ("limit_nano", "mode", "active", *RATES)}
     reason = form.cleaned_data["reason"]
     if form.instance.pk:
         Budget.objects.get(pk=form.instance.pk).change(actor=actor, reason=reason, **wanted)
