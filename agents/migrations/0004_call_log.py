@@ -14,6 +14,7 @@ BACKWARD = (FOLDER / "0004_call_log_back.sql").read_text(encoding="utf-8")
 CHARGED = models.BigIntegerField(default=0, help_text="What the budgets were charged, also without a price.")
 LARGEST = models.BigIntegerField(blank=True, null=True, help_text="The same on the largest tier's model.")
 RULE = models.CharField(blank=True, max_length=80, help_text="What chose the tier.")
+REMARKABLE = ~models.Q(status="ok") | ~models.Q(guardrail="passed") | ~models.Q(price="exact")
 SUMS = [
     "calls", "unpriced", "estimated", "input_tokens", "cached_tokens", "output_tokens", "cost_nano", "charged_nano",
     "compared_nano", "largest_nano",
@@ -52,6 +53,12 @@ class Migration(migrations.Migration):
                 migrations.AddField("call", "rule", RULE),
                 migrations.AddField("call", "price_version", models.CharField(blank=True, max_length=40)),
                 migrations.AddField("call", "error_class", models.CharField(blank=True, max_length=20)),
+                migrations.AddIndex("call", models.Index(fields=["key_prefix", "-at"], name="agents_call_of_key")),
+                migrations.AddIndex("call", models.Index(fields=["-cost_nano"], name="agents_call_dear")),
+                migrations.AddIndex(
+                    "call",
+                    models.Index(fields=["-at", "-id"], name="agents_call_remarkable", condition=REMARKABLE),
+                ),
                 rollup("CallMinute"),
                 rollup("CallHour"),
             ],

@@ -157,3 +157,7 @@ ALTER TABLE agents_call ADD CONSTRAINT agents_call_once_per_attempt UNIQUE (call
 CREATE INDEX agents_call_recent ON agents_call (at DESC, id DESC);
 CREATE INDEX agents_call_of_scope ON agents_call (scope, at DESC);
 CREATE INDEX agents_call_of_turn ON agents_call (turn_id);
+CREATE INDEX agents_call_of_key ON agents_call (key_prefix, at DESC);
+CREATE INDEX agents_call_dear ON agents_call (cost_nano DESC);
+CREATE INDEX agents_call_remarkable ON agents_call (at DESC, id DESC)
+  WHERE status <> 'ok' OR guardrail <> 'passed' OR price <> 'exact';

@@ -60,6 +60,14 @@ class Call(models.Model):
             models.Index(fields=["-at", "-id"], name="agents_call_recent"),
             models.Index(fields=["scope", "-at"], name="agents_call_of_scope"),
             models.Index(fields=["turn_id"], name="agents_call_of_turn"),
+            models.Index(fields=["key_prefix", "-at"], name="agents_call_of_key"),
+            models.Index(fields=["-cost_nano"], name="agents_call_dear"),
+            # A list of what went wrong does not walk past what did not.
+            models.Index(
+                fields=["-at", "-id"],
+                name="agents_call_remarkable",
+                condition=~models.Q(status="ok") | ~models.Q(guardrail="passed") | ~models.Q(price="exact"),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -23,6 +24,7 @@ from guardrails.models import Finding
 
 OUTCOMES = Turn.Outcome.choices
 MOST_TURNS = 200
+CLOCKS_DIFFER = timedelta(hours=1)  # a turn's calls are not looked for in every day of the log
 
 
 @require_GET
@@ -139,7 +141,9 @@ def turn(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "turn": row,
         "steps": steps(row),
         "total_ms": sum(float(step.get("ms") or 0) for step in row.trace),
-        "calls": list(Call.objects.filter(turn_id=row.pk).order_by("at", "attempt")[:50]),
+        "calls": list(
+            Call.objects.filter(turn_id=row.pk, at__gte=row.created_at - CLOCKS_DIFFER).order_by("at", "attempt")[:50]
+        ),
         "findings": list(Finding.objects.filter(turn_id=row.pk).order_by("id")[:50]),
         "raw": _raw(row),
     }
