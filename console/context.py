@@ -45,6 +45,9 @@ UNDER = {
     "document": "knowledge",
     "alert": "alerts",
     "acknowledge": "alerts",
+    "raise": "costs",
+    "invoices": "costs",
+    "invoice": "costs",
 }
 THEMES = (("", _("As the system")), ("light", _("Light")), ("dark", _("Dark")))
 PREFERENCES = {"theme": ("light", "dark"), "rail": ("icons", "wide"), "keys": ("off",)}
