@@ -37,7 +37,7 @@ def drift(live: Iterable[tuple[str, Any]]) -> list[Drift]:
     for release, content in live:
         for name, model in parts.routes(content).models.items():
             entry = content["models"][name]
-            if not entry.get("price"):
+            if not entry.get("price") or model.dialect == "local":
                 continue
             provider = str(entry.get("provider", ""))
             listed = _listed(model.upstream, provider, model.base_url, timezone.now().date())
