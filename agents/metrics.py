@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.db import connection
 from django.db.models import Count, ExpressionWrapper, F, FloatField, Q, Sum
 from django.db.models.aggregates import Aggregate
-from django.db.models.functions import Extract, TruncDate
+from django.db.models.functions import Extract
 from django.utils import timezone
 
-from agents.models import Call, Scope, Turn
+from agents.models import Scope, Turn
 
 OUTCOMES = ("answered", "clarified", "escalated", "refused", "withheld", "failed")
 
@@ -92,24 +93,48 @@ def overview(scopes: Sequence[Scope], now: datetime | None = None) -> dict[int, 
 
 
 @dataclass(frozen=True, slots=True)
-class Spend:
-    """One model's calls on one day (UTC)."""
+class Handled:
+    """Turns that have ended, and the cases among them that were answered or decided; testers left out."""
 
-    day: date
-    model: str
-    cost_nano: int
-    calls: int
-    unpriced: int
+    turns: int
+    cases: int
 
 
-def spend_by_day(agents: Iterable[str], days: int = 30, now: datetime | None = None) -> list[Spend]:
-    """Cost by day and model, oldest first."""
-    since = (now or timezone.now()) - timedelta(days=days)
-    rows = (
-        Call.objects.filter(agent__in=list(agents), at__gte=since)
-        .annotate(day=TruncDate("at"))
-        .values("day", "model")
-        .annotate(cost=Sum("cost_nano"), calls=Count("id"), unpriced=Count("id", filter=Q(price="unknown")))
-        .order_by("day", "model")
-    )
-    return [Spend(row["day"], row["model"], row["cost"] or 0, row["calls"], row["unpriced"]) for row in rows]
+# What turns can be grouped and filtered by; calls know more (the model), which a turn may have several of.
+OF_TURNS = {
+    "agent": "a.slug",
+    "channel": "a.slug || '/' || c.slug",
+    "scope": "concat_ws('/', a.slug, c.slug, nullif(s.topic, ''))",
+    "topic": "s.topic",
+    "release": "coalesce(a.slug || '@r' || r.number, '')",
+    "key": "t.key_prefix",
+}
+
+
+def handled(
+    agents: Iterable[str], since: datetime, until: datetime, by: str = "", only: Mapping[str, str] | None = None
+) -> dict[str, Handled]:
+    """By group, or the whole under ""; `by` and the names in `only` are of `OF_TURNS`."""
+    only = only or {}
+    where = "".join(f" AND {OF_TURNS[name]} = %s" for name in only)
+    group = OF_TURNS[by] if by else "''"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT name, sum(turns), count(*) FILTER (WHERE handled) FROM (
+                SELECT {group} AS name, count(*) AS turns, bool_or(t.outcome = 'answered' OR t.reply_by <> ''
+                    OR t.escalation_id IN (SELECT e.id FROM escalations_escalation e WHERE e.state = 'decided')
+                ) AS handled
+                FROM agents_turn t
+                JOIN agents_scope s ON s.id = t.scope_id
+                JOIN agents_channel c ON c.id = s.channel_id
+                JOIN agents_agent a ON a.id = c.agent_id
+                LEFT JOIN agents_release r ON r.id = t.release_id
+                WHERE NOT t.tester AND t.outcome <> 'pending' AND t.created_at >= %s AND t.created_at < %s
+                    AND a.slug = ANY(%s){where}
+                GROUP BY {group}, t.case_id
+            ) AS cases GROUP BY name
+            """,
+            [since, until, list(agents), *only.values()],
+        )
+        return {name: Handled(int(turns), cases) for name, turns, cases in cursor.fetchall()}

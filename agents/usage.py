@@ -48,7 +48,8 @@ Group = Mapping[str, Any]
 class Row:
     """The calls of one group. Money in nano-dollars; calls without a price are in `unpriced`, not in `cost_nano`.
 
-    `largest_nano`: what the calls that cost `compared_nano` would have cost on the largest tier.
+    `largest_nano`: what the calls that cost `compared_nano` would have cost on the largest tier. `slow_ms`: the latency
+    that the share asked for does not exceed; None where it was not asked for, or nothing took time.
     """
 
     group: Any
@@ -61,6 +62,7 @@ class Row:
     cost_nano: int
     compared_nano: int
     largest_nano: int
+    slow_ms: float | None = None
 
     @property
     def saved_nano(self) -> int:
@@ -90,18 +92,20 @@ def within(where: Q, since: datetime, until: datetime) -> QuerySet[Any]:
     return table(since, until).objects.filter(where, start__gte=begins, start__lt=ends).order_by()
 
 
-def by(group: str, where: Q, since: datetime, until: datetime, zone: Any = None) -> list[Row]:
-    """One row for each group, the dearest first; days and hours in order."""
+def by(
+    group: str, where: Q, since: datetime, until: datetime, zone: Any = None, *, slow: float | None = None
+) -> list[Row]:
+    """One row for each group, the dearest first; days and hours in order. `slow`: the share for `slow_ms`."""
     rows = (
         within(where, since, until)
         .values(group=_expression(group, zone))
         .annotate(**{f"sum_{name}": Sum(name) for name in SUMS})
     )
-    ordered = (
-        rows.order_by("group") if group in ("day", "hour") else rows.order_by("-sum_cost_nano", "-sum_calls", "group")
-    )
+    if slow is not None:
+        rows = rows.annotate(all_of=Sum("latencies"))
+    order = ("group",) if group in ("day", "hour") else ("-sum_cost_nano", "-sum_calls", "group")
     most = MOST_HOURS if group == "hour" else MOST_GROUPS
-    return [_row(row["group"], row) for row in ordered[:most]]
+    return [_row(row["group"], row, slow) for row in rows.order_by(*order)[:most]]
 
 
 def total(where: Q, since: datetime, until: datetime) -> Row:
@@ -140,8 +144,9 @@ def percentile(latencies: Sequence[float], share: float) -> float:
     return GROWTH ** (bucket - 1) * 2 * GROWTH / (1 + GROWTH) if bucket else 1.0
 
 
-def _row(group: Any, found: Mapping[str, Any]) -> Row:
-    return Row(group, **{name: int(found[f"sum_{name}"] or 0) for name in SUMS})
+def _row(group: Any, found: Mapping[str, Any], slow: float | None = None) -> Row:
+    ms = percentile(found["all_of"], slow) if slow is not None else None
+    return Row(group, **{name: int(found[f"sum_{name}"] or 0) for name in SUMS}, slow_ms=ms or None)
 
 
 def _expression(group: str, zone: Any) -> Any:

@@ -7,7 +7,7 @@ for; a key sees all agents, one agent, or one channel of an agent.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
@@ -157,6 +157,31 @@ def require_alert(user: Person, pk: int, role: str = "viewer") -> Alert:
     if not may(user, role, agent):
         raise PermissionDenied(f"This needs the role {role}.")
     return alert
+
+
+def budgets_visible(user: Person) -> list[Budget]:
+    """The budgets in force of visible agents and their channels; to those who see all agents, every one in force."""
+    every = list(Budget.objects.active())
+    if None in roles(user):
+        return every
+    slugs = set(agent_slugs(user))
+    return [row for row in every if row.owner_kind in ("agent", "channel") and row.owner.partition("/")[0] in slugs]
+
+
+def may_raise(user: Person, budget: Budget, agents: Mapping[str, int]) -> bool:
+    """Whether the person may grant or end an increase; `agents` has the ids of visible agents by slug."""
+    agent = agents.get(budget.owner.partition("/")[0]) if budget.owner_kind in ("agent", "channel") else None
+    return may(user, "operations" if budget.operations_may_raise else "administrator", agent)
+
+
+def require_budget_to_raise(user: Person, pk: int) -> Budget:
+    """A visible budget whose limit the person may raise for a while."""
+    budget = next((row for row in budgets_visible(user) if row.pk == pk), None)
+    if budget is None:
+        raise Http404
+    if not may_raise(user, budget, dict(agents_visible(user).values_list("slug", "pk"))):
+        raise PermissionDenied("Raising this limit needs an administrator.")
+    return budget
 
 
 def require_administrator(user: Person) -> None:

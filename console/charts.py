@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from agents.metrics import Spend
 from agents.models import Deployment
 
 DOLLAR = 1_000_000_000
+MOST_TRACES = 5
 WINDOWS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=3), timedelta(days=14))
 
 
-def spend_chart(spends: Sequence[Spend], days: Sequence[date]) -> dict[str, Any]:
-    """Stacked bars: one trace a model, one bar a day, in dollars; dearest model first, so that it keeps its colour."""
-    cost: dict[str, dict[date, int]] = {}
-    for spend in spends:
-        cost.setdefault(spend.model, {})[spend.day] = spend.cost_nano
-    models = sorted(cost, key=lambda model: -sum(cost[model].values()))
+def spend_chart(spends: Mapping[tuple[str, datetime], int], times: Sequence[datetime], rest: str) -> dict[str, Any]:
+    """Stacked bars of dollars: a trace for each of the dearest groups, which keep their colours, and one for the rest.
+
+    `spends`: nano-dollars by group and the beginning of a day or hour; `times`: every one of them in the period.
+    """
+    totals: dict[str, int] = {}
+    for (group, _time), nano in spends.items():
+        totals[group] = totals.get(group, 0) + nano
+    dearest = sorted((group for group, nano in totals.items() if nano), key=lambda group: -totals[group])
+    shown, others = dearest[:MOST_TRACES], dearest[MOST_TRACES:]
+    series = [(group, [spends.get((group, time), 0) for time in times]) for group in shown]
+    if others:
+        series.append((rest, [sum(spends.get((group, time), 0) for group in others) for time in times]))
+    hourly = len(times) > 1 and times[1] - times[0] < timedelta(days=1)
     return {
         "kind": "bars",
-        "x": [day.isoformat() for day in days],
-        "series": [{"name": model, "y": [cost[model].get(day, 0) / DOLLAR for day in days]} for model in models],
+        "x": [time.strftime("%Y-%m-%dT%H:%M" if hourly else "%Y-%m-%d") for time in times],
+        "series": [{"name": name, "y": [nano / DOLLAR for nano in nanos]} for name, nanos in series],
         "prefix": "$",
+        "ticks": "%H:%M" if hourly else "%d %b",
     }
 
 

@@ -46,6 +46,9 @@ UNDER = {
     "alert": "alerts",
     "acknowledge": "alerts",
     "explain": "playground",
+    "raise": "costs",
+    "invoices": "costs",
+    "invoice": "costs",
 }
 THEMES = (("", _("As the system")), ("light", _("Light")), ("dark", _("Dark")))
 PREFERENCES = {"theme": ("light", "dark"), "rail": ("icons", "wide"), "keys": ("off",)}

@@ -27,13 +27,14 @@ const draw = (element) => {
   const colours = isDark() ? dark : light, ink = token("ink-3"), line = token("line");
   const font = { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink };
   const many = data.series.length > 1;
+  const plain = (name) => name.replace(/[<>&]/g, "") || "–";
   const traces = data.series.map((series, n) => ({
-    type: "bar", name: series.name, x: data.x, y: series.y, marker: { color: colours[n % colours.length] },
-    hovertemplate: `${data.prefix ?? ""}%{y:.4~f}<extra>${series.name.replace(/[<>&]/g, "")}</extra>`,
+    type: "bar", name: plain(series.name), x: data.x, y: series.y, marker: { color: colours[n % colours.length] },
+    hovertemplate: `${data.prefix ?? ""}%{y:.4~f}<extra>${plain(series.name)}</extra>`,
   }));
   const layout = {
     barmode: "stack", bargap: 0.25, font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 12, t: 8, b: 32 },
-    xaxis: { type: "date", fixedrange: true, showgrid: false, linecolor: line, tickfont: font, tickformat: "%d %b" },
+    xaxis: { type: "date", fixedrange: true, showgrid: false, linecolor: line, tickfont: font, tickformat: data.ticks ?? "%d %b" },
     yaxis: { fixedrange: true, gridcolor: line, zeroline: false, tickfont: font, tickprefix: data.prefix ?? "", rangemode: "tozero", nticks: 5, exponentformat: "none" },
     showlegend: many, legend: { orientation: "h", y: -0.16, font }, hovermode: "x unified",
     hoverlabel: { bgcolor: token("sheet"), bordercolor: line, font: { ...font, color: token("ink") } }, dragmode: false,
@@ -44,4 +45,5 @@ const draw = (element) => {
 const all = () => { for (const element of document.querySelectorAll("[data-chart]")) draw(element); };
 all();
 document.addEventListener("pilothouse:theme", all);
+document.addEventListener("htmx:afterSettle", all);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);

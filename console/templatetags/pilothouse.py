@@ -9,15 +9,19 @@ from typing import Any
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from budgets.periods import zone_of
+
 register = template.Library()
 
 DOLLAR = 1_000_000_000
+LADDER_STEPS = (70, 85, 95)  # percent of a budget: alert, cheaper tier, review
 # name → (tone, icon, word): colour never says it alone.
 STATUS: dict[str, tuple[str, str, Any]] = {
     "pending": ("neutral", "clock", gettext_lazy("Working")),
@@ -149,10 +153,10 @@ def dollars(nano: int) -> str:
     if not nano:
         return "$0"
     if abs(amount) >= 1:
-        return f"${amount:,.2f}"
+        return f"${amount:,.2f}".replace("$-", "−$")
     text = f"{amount:.9f}"
     zeros = len(text.partition(".")[2]) - len(text.partition(".")[2].lstrip("0"))
-    return f"${amount:.{max(2, min(9, zeros + 2))}f}"
+    return f"${amount:.{max(2, min(9, zeros + 2))}f}".replace("$-", "−$")
 
 
 @register.filter
@@ -181,6 +185,14 @@ def percent(share: float | None) -> str:
 
 
 @register.filter
+def signed(share: float | None) -> str:
+    """A difference in percent: "+3.2 %", "−0.4 %"."""
+    if share is None:
+        return "–"
+    return f"{share * 100:+.1f} %".replace("-", "−")
+
+
+@register.filter
 def zero(count: int) -> SafeString:
     """A nought that does not shout in a column of figures."""
     return format_html("{}", f"{count:,}") if count else mark_safe('<span class="zero">0</span>')
@@ -200,6 +212,14 @@ def ago(moment: datetime | str | None) -> SafeString:
         at.strftime("%Y-%m-%d %H:%M:%S %Z"),
         relative(moment),
     )
+
+
+@register.filter
+def clock(moment: datetime, zone: str) -> str:
+    """A moment near by in a time zone: "16:40" today, "Thu 09:00" within a week, "26 Nov" later."""
+    at, now = timezone.localtime(moment, zone_of(zone)), timezone.localtime(None, zone_of(zone))
+    days = (at.date() - now.date()).days
+    return date_format(at, "H:i" if not days else "D H:i" if 0 < days < 7 else "j M")
 
 
 def relative(moment: datetime, now: datetime | None = None) -> str:
@@ -246,6 +266,36 @@ def bar(spent: float, limit: float, held: float = 0, tone: str = "") -> SafeStri
         f"{share:.2f}",
         f"{share:.2f}",
         f"{on_hold:.2f}",
+    )
+
+
+@register.simple_tag
+def budget_bar(spent: int, held: int, projected: int, limit: int) -> SafeString:
+    """Spent, held, what this pace adds until the window ends, and the steps of the degradation ladder as ticks."""
+    share, on_hold, ahead = ((100 * nano / limit if limit else 0.0) for nano in (spent, held, projected))
+    share = min(100.0, share) if limit else 100.0 * bool(spent)
+    on_hold = min(100.0 - share, on_hold)
+    ahead = min(100.0 - share - on_hold, ahead)
+    tone = "bad" if share >= 100 else "attention" if share >= 85 else "accent"
+    says = _("%(share).0f %% spent, %(ahead).0f %% by the end at this pace") % {
+        "share": share,
+        "ahead": share + on_hold + ahead,
+    }
+    ticks = format_html_join(
+        "", '<rect class="tick" x="{}%" width="1" height="100%"/>', ((str(step),) for step in LADDER_STEPS)
+    )
+    return format_html(
+        '<svg class="bar" data-tone="{}" role="img" aria-label="{}"><rect class="spent" width="{}%" height="100%"/>'
+        '<rect class="held" x="{}%" width="{}%" height="100%"/>'
+        '<rect class="ahead" x="{}%" width="{}%" height="100%"/>{}</svg>',
+        tone,
+        says,
+        f"{share:.2f}",
+        f"{share:.2f}",
+        f"{on_hold:.2f}",
+        f"{share + on_hold:.2f}",
+        f"{ahead:.2f}",
+        ticks,
     )
 
 

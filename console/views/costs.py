@@ -1,65 +1,173 @@
-"""Today against the limits, where the money goes, and what has no price."""
+"""Today against the limits, where the money goes and where it leads, and what has no price."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import csv
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Q, Sum
-from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
+from django.db.models import Q, Sum
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from agents import metrics
-from agents.models import Call
+from agents import metrics, usage
+from agents.models import Call, CallHour, CallMinute
+from budgets import forecast
+from budgets.forecast import Forecast
 from console import access, charts
 from console.htmx import page
-from console.views.overview import balances, budgets_visible
+from console.views import pace, spending
+from console.views.forms import IncreaseForm
+from console.views.overview import balances
 from console.views.paging import chosen
+from console.views.spending import COLUMNS, GROUPS, PERIODS, UNSAID, Asked, Line, cell
 
-RANGES = ("7", "30", "90")
-KINDS = ("organisation", "agent", "channel", "key")
+COLUMN_OF = {"key": "key_prefix"}
+P95 = 0.95
 
 
 @require_GET
-def costs(request: HttpRequest) -> HttpResponse:
+def costs(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """The page, or with `format=csv` its lines as a file: the same figures."""
     user = access.person(request)
-    days = int(chosen(request.GET, "days", RANGES) or "30")
-    slugs = access.agent_slugs(user)
-    today = timezone.now().date()
-    dates = [today - timedelta(days=back) for back in range(days - 1, -1, -1)]
-    spends = metrics.spend_by_day(slugs, days)
-    calls = Call.objects.filter(agent__in=slugs, at__gte=timezone.now() - timedelta(days=days))
-    money = sorted(
-        balances(budgets_visible(user)).values(),
-        key=lambda row: (KINDS.index(row.budget.owner_kind), row.budget.owner, row.budget.period),
-    )
+    agents = dict(access.agents_visible(user).values_list("slug", "pk"))
+    slugs = list(agents)
+    asked = spending.asked(request.GET, slugs)
+    where = Q(agent__in=slugs) & _filtered(asked)
+    lines, total = _lines(asked, where, slugs)
+    if chosen(request.GET, "format", ("csv",)):
+        return _csv(asked, lines, total)
+    visible = access.budgets_visible(user)
+    raisable = [budget.pk for budget in visible if access.may_raise(user, budget, agents)]
+    money = pace.paced(balances(visible).values(), _recent(asked.until), raisable, asked.until)
+    times, spends = _over_time(asked, where)
     context: dict[str, Any] = {
-        "days": days,
-        "ranges": RANGES,
+        "asked": asked,
+        "periods": [(value, label, asked.address(period=value)) for value, label in PERIODS.items()],
+        "groups": [(value, label, asked.address(by=value)) for value, label in GROUPS.items()],
+        "group": GROUPS[asked.by],
+        "filters": [(GROUPS[name], value, asked.address(**{name: ""})) for name, value in asked.filters.items()],
+        "lines": lines,
+        "total": total,
+        "csv": asked.address(format="csv"),
         "money": money,
-        "chart": charts.spend_chart(spends, dates),
-        "table": _table(spends),
-        "total": sum(spend.cost_nano for spend in spends),
-        "count": sum(spend.calls for spend in spends),
-        "unpriced": sum(spend.unpriced for spend in spends),
-        "known": all(row.known for row in money),
-        "dear": list(calls.filter(cost_nano__isnull=False).order_by("-cost_nano")[:10]),
-        "scopes": _by_scope(calls),
-        "today": sum(spend.cost_nano for spend in spends if spend.day == today),
+        "known": all(row.money.known for row in money),
+        "raise_until": IncreaseForm.UNTIL,
+        "chart": charts.spend_chart(spends, times, _("others")),
+        "month": _month(Q(agent__in=slugs), asked.until),
+        "dear": list(Call.objects.filter(where, at__gte=asked.since, cost_nano__gt=0).order_by("-cost_nano")[:10]),
+        "may_import": access.may(user, "administrator"),
     }
     return page(request, "costs.html", context)
 
 
-def _table(spends: list[metrics.Spend]) -> list[metrics.Spend]:
-    """The chart's figures for those who cannot see it, newest first."""
-    return [spend for spend in reversed(spends) if spend.calls][:200]
+def _filtered(asked: Asked) -> Q:
+    """The filters as conditions on the sums of calls."""
+    wanted = Q()
+    for name, value in asked.filters.items():
+        plain = "" if value == UNSAID else value
+        if name == "topic":
+            wanted &= Q(scope__regex=r"^[^/]*/[^/]*$") if not plain else Q(scope__endswith=f"/{plain}")
+        else:
+            wanted &= Q(**{COLUMN_OF.get(name, name): plain})
+    return wanted
 
 
-def _by_scope(calls: Any) -> list[dict[str, Any]]:
-    rows = (
-        calls.order_by()
-        .values("scope")
-        .annotate(cost=Sum("cost_nano"), n=Count("id"), unpriced=Count("id", filter=Q(price="unknown")))
+def _lines(asked: Asked, where: Q, slugs: list[str]) -> tuple[list[Line], Line]:
+    """One line a group, the dearest first, and the whole."""
+    rows = usage.by(asked.by, where, asked.since, asked.until, slow=P95)
+    handled = _handled(asked, slugs)
+    whole = sum(row.cost_nano for row in rows)
+    lines = [_line(row, handled, whole, asked) for row in rows]
+    total = Line(group="")
+    for line in lines:
+        for name in ("cost_nano", "calls", "unpriced", "estimated", "input_tokens", "cached_tokens", "output_tokens"):
+            setattr(total, name, getattr(total, name) + getattr(line, name))
+        total.saved_nano = (
+            (total.saved_nano or 0) + line.saved_nano if line.saved_nano is not None else total.saved_nano
+        )
+    total.turn_nano = total.cost_nano
+    if handled is not None:
+        total.turns, total.cases = sum(h.turns for h in handled.values()), sum(h.cases for h in handled.values())
+    return lines, total
+
+
+def _line(row: usage.Row, handled: Any, whole: int, asked: Asked) -> Line:
+    group = str(row.group)
+    ended = handled.get(group) if handled is not None else None
+    return Line(
+        group=group,
+        cost_nano=row.cost_nano,
+        calls=row.calls,
+        unpriced=row.unpriced,
+        estimated=row.estimated,
+        input_tokens=row.input_tokens,
+        cached_tokens=row.cached_tokens,
+        output_tokens=row.output_tokens,
+        saved_nano=row.saved_nano if row.largest_nano or row.compared_nano else None,
+        p95_ms=row.slow_ms,
+        turn_nano=row.cost_nano,
+        turns=ended.turns if ended else None,
+        cases=ended.cases if ended else None,
+        share=row.cost_nano / whole if whole else None,
+        opens=asked.opened(group),
     )
-    return list(rows.order_by("-cost")[:20])
+
+
+def _handled(asked: Asked, slugs: list[str]) -> dict[str, metrics.Handled] | None:
+    """Turns and handled cases by group; None where turns cannot be told apart so (a turn may have several models)."""
+    if not {asked.by, *asked.filters} <= set(metrics.OF_TURNS):
+        return None
+    only = {name: "" if value == UNSAID else value for name, value in asked.filters.items()}
+    return metrics.handled(slugs, asked.since, asked.until, asked.by, only)
+
+
+def _over_time(asked: Asked, where: Q) -> tuple[list[datetime], dict[tuple[str, datetime], int]]:
+    step, width = ("hour", timedelta(hours=1)) if asked.hourly else ("day", timedelta(days=1))
+    spends = {
+        (group or UNSAID, at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)): nano
+        for at, group, nano in usage.over_time(asked.by, where, asked.since, asked.until, step, UTC)
+    }
+    count = int((asked.until - asked.since) / width) + 1
+    return [asked.since + n * width for n in range(count)], spends
+
+
+def _recent(now: datetime) -> dict[str, dict[pace.Owner, int]]:
+    """By period of a budget: what was charged to each owner within the time that tells its pace."""
+    found: dict[str, dict[pace.Owner, int]] = {}
+    for period, back in pace.LOOKS_BACK.items():
+        sums = CallMinute if back <= timedelta(hours=1) else CallHour
+        rows = sums.objects.filter(start__gte=now - back).order_by().values_list("agent", "channel", "key_prefix")
+        charged: dict[pace.Owner, int] = defaultdict(int)
+        for agent, channel, key, nano in rows.annotate(nano=Sum("charged_nano")):
+            for owner in pace.owners(agent, channel, key):
+                charged[owner] += nano
+        found[period] = charged
+    return found
+
+
+def _month(where: Q, now: datetime) -> Forecast:
+    since = (now - timedelta(days=forecast.LEARNT_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
+    daily = {row.group: row.cost_nano for row in usage.by("day", where, since, now, UTC)}
+    return forecast.month(daily, now)
+
+
+def _csv(asked: Asked, lines: list[Line], total: Line) -> StreamingHttpResponse:
+    class Echo:
+        def write(self, value: str) -> str:
+            return value
+
+    def rows() -> Iterator[str]:
+        writer = csv.writer(Echo())
+        yield writer.writerow([asked.by, *(name for name, _read in COLUMNS)])
+        for line in [*lines, total]:
+            group = "total" if line is total else line.group
+            yield writer.writerow([cell(group), *(read(line) for _name, read in COLUMNS)])
+
+    response = StreamingHttpResponse(rows(), content_type="text/csv; charset=utf-8")
+    name = f"costs-{asked.by}-{asked.since:%Y%m%d}-{asked.until:%Y%m%d}.csv"
+    response["content-disposition"] = f'attachment; filename="{name}"'
+    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
@@ -14,7 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from agents.models import Agent, Channel
 from agents.models.agent import slug as slug_form
-from budgets.models import MAX_NANO, RATES, Budget
+from budgets import invoices
+from budgets.models import LONGEST_INCREASE, MAX_NANO, RATES, Budget
+from budgets.periods import window
 from console.models import Membership
 
 if TYPE_CHECKING:  # Django's own forms are not generic at run time
@@ -28,6 +31,7 @@ else:
 
 NANO = 1_000_000_000
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+EXAMPLE = "model,amount\ngpt-4o-mini,12.34"
 LIFETIMES = (("", _("Never")), ("30", _("In 30 days")), ("90", _("In 90 days")), ("365", _("In a year")))
 SCOPES = {
     "turns": _("Send messages (REST)"),
@@ -231,7 +235,7 @@ class BudgetForm(OfBudget):
 
     class Meta:
         model = Budget
-        fields = ("owner_kind", "owner", "period", "timezone", "mode", "active", *RATES)
+        fields = ("owner_kind", "owner", "period", "timezone", "mode", "active", *RATES, "operations_may_raise")
         labels = {
             "requests_per_minute": _("Requests a minute"),
             "tokens_per_minute": _("Tokens a minute"),
@@ -240,6 +244,10 @@ class BudgetForm(OfBudget):
             "mode": _("Near the limit"),
             "active": _("In force"),
             "timezone": _("Time zone"),
+            "operations_may_raise": _("Operations may raise it for a while"),
+        }
+        help_texts = {
+            "operations_may_raise": _("At most a doubling, at most 7 days, with a reason. Administrators always may.")
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -253,10 +261,98 @@ class BudgetForm(OfBudget):
             "call is so, holds what such calls usually cost: more fits in, one call in a hundred may overshoot."
         )
         self.fields["requests_per_minute"].help_text = self.fields["tokens_per_minute"].help_text = _("Empty: any.")
-        self.order_fields(["owner_kind", "owner", "period", "timezone", "limit", "mode", *RATES, "active", "reason"])
+        first = ["owner_kind", "owner", "period", "timezone", "limit", "mode", *RATES, "active", "operations_may_raise"]
+        self.order_fields([*first, "reason"])
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
         if "limit" in found:
             self.instance.limit_nano = found["limit_nano"] = int(found["limit"] * NANO)
         return found
+
+
+class IncreaseForm(forms.Form):
+    """More money until a moment: how much, until when, why."""
+
+    UNTIL = (("window", _("the window ends")), ("1", _("in 1 hour")), ("4", _("in 4 hours")), ("24", _("in a day")),
+             ("72", _("in 3 days")), ("168", _("in 7 days")))  # fmt: skip
+
+    amount = forms.DecimalField(label=_("More by, in US dollars"), decimal_places=9, max_digits=19)
+    until = forms.ChoiceField(choices=UNTIL, label=_("Until"))
+    reason = forms.CharField(label=_("Why"), max_length=500, help_text=_("It stands in the audit trail."))
+
+    def __init__(self, *args: Any, budget: Budget, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.budget = budget
+        most = (Decimal(budget.limit_nano) / NANO).normalize()
+        self.fields["amount"] = forms.DecimalField(
+            label=_("More by, in US dollars"),
+            min_value=Decimal(1) / NANO,
+            max_value=most,
+            decimal_places=9,
+            max_digits=19,
+            initial=f"{(most / 4).quantize(Decimal(1) / NANO).normalize():f}",
+            help_text=_("At most the limit itself: $%(limit)s.") % {"limit": f"{most:f}"},
+        )
+        self.order_fields(["amount", "until", "reason"])
+
+    def moment(self, now: datetime) -> datetime:
+        """When the increase ends."""
+        hours = self.cleaned_data["until"]
+        if hours == "window":
+            ends = window(self.budget.period, self.budget.timezone, now).ends
+            return min(ends, now + LONGEST_INCREASE)
+        return now + timedelta(hours=int(hours))
+
+
+class InvoiceForm(forms.Form):
+    """A provider's invoice: a file or pasted lines, and the days of lines that name none."""
+
+    file = forms.FileField(
+        required=False,
+        max_length=200,
+        label=_("File"),
+        help_text=_(
+            "CSV with the columns model and amount, in US dollars; day, or from and to, if there are any. At most 1 MB."
+        ),
+    )
+    text = forms.CharField(
+        required=False,
+        strip=False,
+        max_length=invoices.MOST_BYTES,
+        label=_("Or its lines"),
+        widget=forms.Textarea(
+            attrs={"rows": 5, "spellcheck": "false", "placeholder": "model,amount\ngpt-4o-mini,12.34"}
+        ),
+    )
+    starts = forms.DateField(required=False, label=_("From"), widget=forms.DateInput(attrs={"type": "date"}))
+    ends = forms.DateField(
+        required=False,
+        label=_("To, this day included"),
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text=_("For lines that name no days. Days are UTC, as on providers' invoices."),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        found = super().clean() or {}
+        if self.errors:
+            return found
+        file = found.get("file")
+        if bool(file) == bool(found.get("text", "").strip()):
+            raise ValidationError(_("Give a file or paste its lines, one of the two."))
+        found["name"] = file.name.replace("\x00", "")[:200] if file else str(_("pasted"))
+        found["content"] = _decoded(file) if file else found["text"]
+        try:
+            found["lines"] = invoices.read(found["content"], found.get("starts"), found.get("ends"))
+        except invoices.Unreadable as error:
+            raise ValidationError(str(error)) from error
+        return found
+
+
+def _decoded(file: Any) -> str:
+    if file.size > invoices.MOST_BYTES:
+        raise ValidationError(_("The file is larger than 1 MB: split it."))
+    try:
+        return str(file.read().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValidationError(_("This is not a text file in UTF-8.")) from error

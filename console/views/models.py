@@ -16,7 +16,8 @@ from django.views.decorators.http import require_GET, require_POST
 from agents import credentials, explain, snapshot
 from agents.asks import Caller, Plain, Stale
 from agents.connections import redis_sync
-from agents.models import Credential
+from agents.drift import Drift, drift
+from agents.models import Credential, Release
 from agents.parts import Model
 from agents.routing import UnknownModel
 from agents.snapshot import ScopeState
@@ -53,10 +54,12 @@ def models(request: HttpRequest) -> HttpResponse:
     user = access.person(request)
     if not access.agents_administered(user).exists() and not access.may(user, "administrator"):
         raise PermissionDenied(_("Models are for administrators."))
+    rows = _rows(user)
     context = {
         "tabs": TABS,
         "tab": "settings-models",
-        "rows": _rows(user),
+        "rows": rows,
+        "drift": _drift(rows),
         "credentials": list(Credential.objects.all()[:200]),
         "may_store": access.may(user, "administrator"),
     }
@@ -71,6 +74,13 @@ def _rows(user: access.Person) -> list[Row]:
         for model in state.stable.routes.models.values():
             found.setdefault((state.stable.name, model.name), Row(state, model, circuits.get(model.circuit)))
     return list(found.values())[:200]
+
+
+def _drift(rows: list[Row]) -> list[Drift]:
+    """The prices set by hand that are not those of the public list."""
+    live = {row.scope.stable.id for row in rows if row.scope.stable}
+    releases = Release.objects.select_related("agent", "models").filter(pk__in=live)
+    return drift((str(release), release.models.content) for release in releases)[:50]
 
 
 @require_POST

@@ -58,12 +58,21 @@ class Money:
     known: bool = True
 
     @property
+    def limit(self) -> int:
+        """With the increase that is in force."""
+        return self.budget.limit_now()
+
+    @property
+    def raised(self) -> int:
+        return self.budget.raised()
+
+    @property
     def share(self) -> float:
-        return (self.spent + self.held) / self.budget.limit_nano if self.budget.limit_nano else 1.0
+        return (self.spent + self.held) / self.limit if self.limit else 1.0
 
     @property
     def left(self) -> int:
-        return max(0, self.budget.limit_nano - self.spent - self.held)
+        return max(0, self.limit - self.spent - self.held)
 
 
 def balances(budgets: Iterable[Budget]) -> dict[int, Money]:
@@ -78,15 +87,6 @@ def balances(budgets: Iterable[Budget]) -> dict[int, Money]:
     return {row.pk: Money(row, seen[row.pk].spent_nano, seen[row.pk].held_nano, seen[row.pk].resets_at) for row in rows}
 
 
-def budgets_visible(user: access.Person) -> list[Budget]:
-    """The budgets of visible agents and their channels; to those who see all agents, every budget."""
-    every = list(Budget.objects.active())
-    if None in access.roles(user):
-        return every
-    slugs = set(access.agent_slugs(user))
-    return [row for row in every if row.owner_kind in ("agent", "channel") and row.owner.partition("/")[0] in slugs]
-
-
 @require_GET
 def overview(request: HttpRequest) -> HttpResponse:
     user = access.person(request)
@@ -94,7 +94,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     agents = {scope.channel.agent_id: scope.channel.agent for scope in scopes}
     live, stable = _newest(scopes), _newest(scopes, percent=100)
     waiting = _waiting(user)
-    money = balances(budgets_visible(user))
+    money = balances(access.budgets_visible(user))
     figures = metrics.overview(scopes)
     days = {
         one.budget.owner: one for one in money.values() if (one.budget.owner_kind, one.budget.period) == CHANNELS_DAY

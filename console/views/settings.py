@@ -308,7 +308,8 @@ def budget(request: HttpRequest, pk: int | None = None) -> HttpResponse:
 
 @transaction.atomic
 def _set(form: forms.BudgetForm, actor: str) -> None:
-    wanted = {name: form.cleaned_data[name] for name in ("limit_nano", "mode", "active", *RATES)}
+    names = ("limit_nano", "mode", "active", "operations_may_raise", *RATES)
+    wanted = {name: form.cleaned_data[name] for name in names}
     reason = form.cleaned_data["reason"]
     if form.instance.pk:
         Budget.objects.get(pk=form.instance.pk).change(actor=actor, reason=reason, **wanted)

@@ -72,6 +72,7 @@ class World:
             "settings-new-scope": [self.agent.slug],
             "settings-channel": [self.agent.slug, self.channel.pk],
             "settings-budget": [self.budget.pk],
+            "raise": [self.budget.pk],
         }
         address = reverse(name, args=arguments.get(name, []))
         return address + {
@@ -114,6 +115,7 @@ ADMINISTRATORS = (
     "settings-new-scope",
     "settings-new-budget",
     "settings-budget",
+    "raise",
 )
 PAGES = EVERYONES + OF_THE_AGENT + ADMINISTRATORS
 CHANGES = (
@@ -127,11 +129,20 @@ CHANGES = (
     ("move", 4),
     ("acknowledge", 5),
     ("playground-say", 0),
+    ("end-raise", 6),
 )
 
 
 def arguments_of(world: World) -> list[list[Any]]:
-    return [[], [world.draft.pk], [world.case.pk], [world.agent.slug], [world.scope.pk], [world.alert.pk]]
+    return [
+        [],
+        [world.draft.pk],
+        [world.case.pk],
+        [world.agent.slug],
+        [world.scope.pk],
+        [world.alert.pk],
+        [world.budget.pk],
+    ]
 
 
 def make_release(agent: Agent, text: str, documents: list[str]) -> Release:
@@ -332,7 +343,16 @@ def test_a_stranger_to_the_house_is_sent_to_the_door(client: Client, world: Worl
 
 @pytest.mark.parametrize(
     "name",
-    [*OF_THE_AGENT, "deploy", "rollback", "arrival", "settings-agent", "settings-channel", "settings-new-channel"],
+    [
+        *OF_THE_AGENT,
+        "deploy",
+        "rollback",
+        "arrival",
+        "settings-agent",
+        "settings-channel",
+        "settings-new-channel",
+        "raise",
+    ],
 )
 def test_what_belongs_to_an_agent_one_may_not_see_does_not_exist(signed: Sign, world: World, name: str) -> None:
     other = Agent.objects.create(slug="other", name="Other")

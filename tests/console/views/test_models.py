@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from django.test import Client
 from agents import credentials, snapshot
 from agents.models import Agent, Credential, Scope
 from agents.parts import routes
+from agents.providers import http
+from agents.tasks import loop
 from budgets.models import Budget
 from console.models import AuditEntry, Membership
 from tests import world
@@ -22,7 +25,7 @@ SECRET = "sk-very-secret-value-9f3a"
 
 
 @pytest.fixture
-def served(provider: Upstream, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Scope:
+def served(provider: Upstream, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scope]:
     provider.forget()
     settings.PROVIDER_ALLOWED_HOSTS = ["127.0.0.1"]
     monkeypatch.setenv("UPSTREAM_API_KEY", "sk-upstream")
@@ -30,7 +33,8 @@ def served(provider: Upstream, settings: Any, monkeypatch: pytest.MonkeyPatch) -
     agent = world.make_agent()
     tiers = {"tiers": {"small": ["small", "claude"], "large": ["big"]}, "default_tier": "small"}
     release = world.publish(agent, models=world.served_by(provider.url, **tiers))
-    return world.make_scope(agent, release=release)
+    yield world.make_scope(agent, release=release)
+    loop.run(http.close())
 
 
 def person(role: str = "administrator", agent: Agent | None = None) -> Client:
