@@ -14,7 +14,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
-from agents import partitions, recount
+from agents import bodies, partitions, recount
 from agents.connections import redis_sync
 from agents.entries import COLUMNS, LOCK, decoded, moment, row
 from budgets.ledger import STREAM
@@ -114,10 +114,13 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
     A corrected entry replaces an estimate by expiry.
     """
     partitions.make({at.date() for entry in entries if (at := moment(entry.get("at", "")))})
+    kept = bodies.kept(entries)
     with transaction.atomic():
         fresh = _write_rows(entries)
+        told = [one for one in entries if (one["call_id"], int(one.get("attempt") or 1)) in fresh]
+        bodies.write(told, kept)
         untold = set(fresh)
-        for entry in entries:
+        for entry in told:
             attempt = (entry["call_id"], int(entry.get("attempt") or 1))
             if entry.get("findings") and attempt in untold:
                 untold.remove(attempt)

@@ -16,6 +16,8 @@ from datetime import UTC, date, datetime, timedelta
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
+from agents.models.agent import MOST_BODY_DAYS
+
 AHEAD_DAYS = 3
 LOCK_MS = 2_000  # who waits for a whole table lets nobody past: better to try again later
 log = logging.getLogger(__name__)
@@ -26,31 +28,37 @@ class Table:
     name: str
     unit: str  # day or month
     clock: str  # the column that rows are divided by
-    setting: str  # which setting says for how many days rows are kept
+    setting: str = ""  # which setting says for how many days rows are kept; none: until that day
+    ahead_days: int = AHEAD_DAYS  # how far ahead a partition is made
 
     @property
     def kept_days(self) -> int:
-        return int(getattr(settings, self.setting))
+        return int(getattr(settings, self.setting)) if self.setting else 0
 
     def partition(self, day: date) -> str:
         return f"{self.name}_{day if self.unit == 'day' else day.replace(day=1):%Y%m%d}"
 
 
-TABLES = (
+LOG = (
     Table("agents_call", "day", "at", "CALLS_KEPT_DAYS"),
     Table("agents_callminute", "day", "start", "MINUTES_KEPT_DAYS"),
     Table("agents_callhour", "month", "start", "HOURS_KEPT_DAYS"),
 )
 AGAIN_S = 60
+BODIES = Table("agents_callbody", "day", "drop_at", ahead_days=MOST_BODY_DAYS + 1)
 _seen: set[str] = set()  # partitions that are there, as far as this process knows
 _later: dict[str, float] = {}  # those that could not be made: not to be tried again before then
 
 
-def make(days: Iterable[date], today: date | None = None) -> int:
+def make(days: Iterable[date], today: date | None = None, tables: Iterable[Table] = LOG) -> int:
     """See to it that these days have partitions, but for those that no table keeps; how many are new."""
-    now = today or datetime.now(UTC).date()
-    wanted = sorted(day for day in set(days) if day <= now + timedelta(days=AHEAD_DAYS))
-    return sum(_make(table, day) for table in TABLES for day in wanted if now - timedelta(days=table.kept_days) <= day)
+    now, wanted = today or datetime.now(UTC).date(), sorted(set(days))
+    return sum(
+        _make(table, day)
+        for table in tables
+        for day in wanted
+        if -table.kept_days <= (day - now).days <= table.ahead_days
+    )
 
 
 def make_ahead(today: date | None = None) -> int:
@@ -82,7 +90,7 @@ def drop_old(today: date | None = None) -> list[str]:
     """Drop the partitions in which every row is older than its table keeps; their names."""
     now = today or datetime.now(UTC).date()
     dropped = []
-    for table in TABLES:
+    for table in (*LOG, BODIES):
         oldest = now - timedelta(days=table.kept_days)
         dropped += [name for name, ends in _partitions(table) if ends <= oldest and _drop(name)]
         with connection.cursor() as cursor:  # few: only what came too late for a partition

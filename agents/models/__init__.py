@@ -1,5 +1,5 @@
 from agents.models.agent import Agent, Channel, Scope, StageChange
-from agents.models.call import Call, CallHour, CallMinute
+from agents.models.call import Call, CallBody, CallHour, CallMinute
 from agents.models.case import Case, Turn
 from agents.models.credential import Credential
 from agents.models.knowledge import Document, Passage
@@ -8,6 +8,7 @@ from agents.models.release import Deployment, Release, Version
 __all__ = [
     "Agent",
     "Call",
+    "CallBody",
     "CallHour",
     "CallMinute",
     "Case",

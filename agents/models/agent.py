@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agents.models.release import Deployment, Release
 
 slug = RegexValidator(r"^[a-z0-9][a-z0-9-]{0,49}$", "Lower-case letters, digits and hyphens only.")
+MOST_BODY_DAYS = 365
 STAGE_RANK = {"pilot": 0, "shadow": 1, "narrow": 2, "expanded": 3}
 
 
@@ -63,6 +64,9 @@ class Channel(models.Model):
     sla_next_response_s = models.PositiveIntegerField(default=300)
     sla_review_s = models.PositiveIntegerField(default=900)
     sla_resolution_s = models.PositiveIntegerField(default=86_400)
+    keep_bodies_days = models.PositiveSmallIntegerField(
+        default=0, help_text="For how many days questions and answers of model calls are kept; 0: not at all."
+    )
 
     class Meta:
         ordering = ["agent_id", "slug"]
@@ -70,6 +74,9 @@ class Channel(models.Model):
             models.UniqueConstraint(fields=["agent", "slug"], name="agents_channel_once_per_agent"),
             models.CheckConstraint(
                 name="agents_channel_kind_known", condition=models.Q(kind__in=["chat", "email", "voice", "internal"])
+            ),
+            models.CheckConstraint(
+                name="agents_channel_bodies_bounded", condition=models.Q(keep_bodies_days__lte=MOST_BODY_DAYS)
             ),
         ]
 

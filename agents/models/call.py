@@ -119,3 +119,17 @@ class CallMinute(Sums):
 class CallHour(Sums):
     class Meta(Sums.Meta):
         db_table = "agents_callhour"
+
+
+class CallBody(models.Model):
+    """What an attempt was asked and answered, where its channel keeps that; gone on the day of `drop_at`."""
+
+    call_id = models.UUIDField()
+    attempt = models.PositiveSmallIntegerField()
+    at = models.DateTimeField()
+    drop_at = models.DateTimeField()
+    request = models.TextField(blank=True)
+    response = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.call_id}/{self.attempt}"
