@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from agents import holds, providers, routing, wire
+from agents import bodies, holds, providers, routing, wire
 from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
 from agents.parts import Model
@@ -47,6 +47,7 @@ class Attempt:
     wire: wire.Wire
     at: datetime
     most_nano: int
+    body: Mapping[str, Any]
     stream: bool = False
     started: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
@@ -55,6 +56,7 @@ class Attempt:
     answers: dict[int, Screening] = field(default_factory=dict)  # of a plain call, by choice
     settled: bool = False
     cost_nano: int = 0
+    left: str = ""  # of a stream: what the caller got
 
     async def settle(
         self,
@@ -130,7 +132,13 @@ class Attempt:
             "price": price,
             "price_version": self.model.price.version,
             "largest_nano": self._largest(usage),
+            **(self._bodies() if self.caller.scope.keeps_bodies else {}),
         }
+
+    def _bodies(self) -> dict[str, str]:
+        """Question and answer as the guardrails left them."""
+        answer = orjson.dumps(self.wire_answer()).decode() if self.completion else self.left
+        return {"request": orjson.dumps(self.body).decode()[: bodies.LONGEST], "response": answer[: bodies.LONGEST]}
 
     def _largest(self, usage: Usage) -> str:
         """What a call that the router placed would have cost at the largest tier."""
@@ -254,7 +262,7 @@ async def reserve(
         await ledger.release(redis_async(), hold)
         raise Degraded(cheaper)
     PRESSURE[caller.scope.name] = hold.pressure
-    return Attempt(caller, model, choice, hold, size, wire.of(request.wire), at, most, stream)
+    return Attempt(caller, model, choice, hold, size, wire.of(request.wire), at, most, request.body, stream)
 
 
 def most_nano(model: Model, request: Request) -> tuple[int, int, int]:

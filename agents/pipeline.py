@@ -194,8 +194,10 @@ async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta])
         async for delta in deltas:
             usage = delta.usage or usage
             for piece in buffer.push(delta):
+                attempt.left += piece.text
                 yield piece
         for piece in buffer.flush():
+            attempt.left += piece.text
             yield piece
     except Failed as error:
         await attempts.settle_failure(attempt, error, buffer.seen, usage)

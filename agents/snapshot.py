@@ -76,6 +76,7 @@ class ScopeState:
     calendar: Mapping[str, Any]
     sla_review_s: int
     paused: bool
+    keeps_bodies: bool
     stable: Live | None
     canary: Live | None
     percent: int
@@ -275,6 +276,7 @@ def load(at_epoch: int) -> Snapshot:
             timezone=channel.timezone,
             calendar=channel.calendar(),
             sla_review_s=channel.sla_review_s,
+            keeps_bodies=scope.channel.keep_bodies_days > 0,
             paused=agent.paused_at is not None,
             stable=compile_release(releases[stable.release_id]) if stable else None,
             canary=compile_release(releases[canary.release_id]) if canary else None,

@@ -35,6 +35,7 @@ NAV = (
 # Screens that have no entry of their own, and whose they are.
 UNDER = {
     "escalation": "review",
+    "call": "calls",
     "case": "cases",
     "turn": "cases",
     "release": "releases",

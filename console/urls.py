@@ -56,6 +56,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     page("cases/<uuid:pk>/owner", conversations.owner, "case-owner"),
     page("turns/<uuid:pk>", conversations.turn, "turn"),
     page("calls", conversations.calls, "calls"),
+    page("calls/<uuid:call_id>", conversations.call, "call"),
     page("releases", releases.index, "releases"),
     page("releases/deploy", releases.choose, "deploy-choice"),
     page("releases/<slug:slug>/new", publish.publish, "publish"),

@@ -8,13 +8,13 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from agents import cases as verbs
-from agents.models import Call, Case, Scope, Turn
+from agents.models import Call, CallBody, Case, Scope, Turn
 from console import access, audit
 from console.htmx import page
 from console.views.paging import chosen, newest, text
@@ -192,3 +192,15 @@ def calls(request: HttpRequest) -> HttpResponse:
         "filtered": any(filters.values()),
     }
     return page(request, "calls.html", context, part="list")
+
+
+@require_GET
+def call(request: HttpRequest, call_id: uuid.UUID) -> HttpResponse:
+    """Every attempt of one call: what chose its model, and what was asked and answered where the channel keeps it."""
+    user = access.person(request)
+    attempts = list(Call.objects.filter(call_id=call_id, agent__in=access.agent_slugs(user)).order_by("attempt")[:50])
+    if not attempts:
+        raise Http404
+    kept = {body.attempt: body for body in CallBody.objects.filter(call_id=call_id)[:50]}
+    rows = [(attempt, kept.get(attempt.attempt)) for attempt in attempts]
+    return page(request, "call.html", {"call": attempts[-1], "rows": rows})

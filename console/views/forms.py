@@ -80,8 +80,10 @@ class ChannelForm(OfChannel):
             "sla_next_response_s",
             "sla_review_s",
             "sla_resolution_s",
+            "keep_bodies_days",
         )
         labels = {
+            "keep_bodies_days": _("Keep questions and answers of model calls for days"),
             "timezone": _("Time zone"),
             "sla_first_response_s": _("First response within"),
             "sla_next_response_s": _("Next response within"),
@@ -91,7 +93,7 @@ class ChannelForm(OfChannel):
         help_texts = {
             name: _("Seconds of business time.")
             for name in ("sla_first_response_s", "sla_next_response_s", "sla_review_s", "sla_resolution_s")
-        }
+        } | {"keep_bodies_days": _("0: not at all. They are kept as the guardrails left them.")}
 
     hours = forms.CharField(
         label=_("Business hours"),
@@ -103,6 +105,7 @@ class ChannelForm(OfChannel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.was_new = self.instance.pk is None
+        self.fields["keep_bodies_days"].required = False
         if self.instance.pk:
             del self.fields["slug"]
         hours = self.instance.business_hours or {}
@@ -115,6 +118,9 @@ class ChannelForm(OfChannel):
         if name not in available_timezones():
             raise ValidationError(_("There is no time zone of this name; an example is Europe/Warsaw."))
         return name
+
+    def clean_keep_bodies_days(self) -> int:
+        return self.cleaned_data.get("keep_bodies_days") or 0
 
     def clean_hours(self) -> dict[str, list[list[str]]]:
         return dict(map(_day, filter(None, map(str.strip, self.cleaned_data["hours"].splitlines()))))

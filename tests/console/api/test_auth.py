@@ -78,6 +78,7 @@ DOORS = [
     ("get", "agents", {"read"}),
     ("get", "budgets", {"read"}),
     ("get", "usage", {"read"}),
+    ("post", "explain", {"read"}),
     ("get", "calls", {"read"}),
     ("get", "findings", {"read"}),
     ("get", "alerts", {"read"}),

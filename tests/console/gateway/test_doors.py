@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from agents.models import Turn
+from agents.models import CallBody, Channel, Turn
 from guardrails import screen
 from tests.console.gateway.conftest import PROVIDER_SECRET, Gateway, say
 from tests.upstream import Bytes, Calls, Cuts, Fails, Hangs, Says, Upstream
@@ -471,3 +471,29 @@ def test_a_policy_of_whole_answers_fails_over_even_when_a_stream_was_asked_for(
     assert "".join(chunk.choices[0].delta.content or "" for chunk in seen if chunk.choices) == "All of it."
     assert [chunk.usage.total_tokens for chunk in seen if chunk.usage] == [10]
     assert [row.model for row in gateway.rows(case_ref=case)] == [model, "big"]
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+def test_questions_and_answers_are_kept_where_the_channel_wants_it_as_the_guardrails_left_them(
+    gateway: Gateway, upstream: Upstream, case: str
+) -> None:
+    name = gateway.channel()
+    Channel.objects.filter(slug=name.partition("/")[2]).update(keep_bodies_days=3)
+    gateway.follow()
+    upstream.always("small", Says("Of course. " + MAIL, piece=9))
+    client = gateway.client(x_pilothouse_case=case, x_pilothouse_channel=name)
+    client.chat.completions.create(model="small", messages=say("My card is 4111 1111 1111 1111, is that right?"))
+    list(client.chat.completions.create(model="small", messages=say("And streamed?"), stream=True))
+    gateway.client(x_pilothouse_case=f"{case}-b").chat.completions.create(model="small", messages=say("Hello"))
+    rows = gateway.wait_for_rows(2, case_ref=case) + gateway.rows(case_ref=f"{case}-b")
+    whole, streamed, elsewhere = (CallBody.objects.filter(call_id=row.call_id).first() for row in rows)
+    assert whole is not None
+    assert "4111" not in whole.request
+    assert "Of course." in whole.response
+    assert "kowalska" not in whole.response
+    assert streamed is not None
+    assert streamed.response.startswith("Of course.")
+    assert "kowalska" not in streamed.response
+    assert elsewhere is None
