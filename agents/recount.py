@@ -58,7 +58,7 @@ def recount(*, anew: bool = False) -> bool:
         spent = {limit: _spent(budget, starts[limit], waiting) for limit, budget in budgets.items()}
         missing = {limit: max(0, nano - since[limit]) for limit, nano in spent.items()}
         ledger.rebuild(redis, missing, now)
-    if any(missing.values()):
+    if any(missing.values()) and not anew:
         log.warning("Redis had lost its counters: %d budgets were counted anew from the call log", len(missing))
     return True
 

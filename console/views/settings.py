@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from agents import snapshot
+from agents import recount, snapshot
 from agents.models import Agent, Channel, Scope
 from budgets.models import RATES, Budget, BudgetChange
 from console import access, audit
@@ -317,6 +317,7 @@ def _set(form: forms.BudgetForm, actor: str) -> None:
         made = form.save()
         BudgetChange.objects.create(budget=made, actor=actor, reason=reason, before={}, after=wanted)
     changed()
+    transaction.on_commit(partial(recount.recount, anew=True))  # what its window has spent already counts, too
 
 
 def _form(request: HttpRequest, form: Any, title: str, tab: str) -> HttpResponse:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import anthropic
 import openai
 import pytest
+from aiohttp import web
 
 from agents.models import CallBody, Channel, Turn
 from guardrails import screen
 from tests.console.gateway.conftest import PROVIDER_SECRET, Gateway, say
-from tests.upstream import Bytes, Calls, Cuts, Fails, Hangs, Says, Upstream
+from tests.upstream import Asked, Bytes, Calls, Cuts, Fails, Hangs, Says, Upstream
 
 STORY = "".join(f"Sentence number {n} of a long and harmless story about parcels. " for n in range(30))
 MAIL = "Write to anna.kowalska@example.com for that. "
@@ -397,6 +399,72 @@ def test_a_chat_model_makes_no_embeddings_and_the_other_way_round(gateway: Gatew
         gateway.client().embeddings.create(model="auto", input="one")
     with pytest.raises(openai.BadRequestError):
         gateway.client().embeddings.create(model="embed", input=[])
+
+
+# --- usage, wherever it is told --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TellsUsage:
+    """Streams a short answer and tells the usage `where`: in the last chunk that has choices, in an extra one, or in
+    every chunk, growing.
+    """
+
+    where: str
+
+    async def give(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        out = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await out.prepare(request)
+        head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": asked.body["model"]}
+        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        for n, piece in enumerate(("One ", "two ", "three.")):
+            choice = {"index": 0, "delta": {"content": piece}, "finish_reason": "stop" if n == 2 else None}
+            chunk: dict[str, Any] = {**head, "choices": [choice]}
+            if self.where == "every chunk":
+                chunk["usage"] = {**usage, "completion_tokens": n * 2 + 1}
+            elif self.where == "the last choice" and n == 2:
+                chunk["usage"] = usage
+            await out.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        if self.where == "an extra chunk":
+            await out.write(b"data: " + json.dumps({**head, "choices": [], "usage": usage}).encode() + b"\n\n")
+        await out.write(b"data: [DONE]\n\n")
+        return out
+
+
+@pytest.mark.parametrize("door", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("where", ["the last choice", "an extra chunk", "every chunk"])
+def test_usage_counts_from_whichever_chunk_tells_it(
+    gateway: Gateway, upstream: Upstream, case: str, door: str, where: str
+) -> None:
+    """Streams priced at zero: LiteLLM#37923, #36168."""
+    upstream.script("small", TellsUsage(where))
+    if door == "chat":
+        client = gateway.client(x_pilothouse_case=case)
+        list(client.chat.completions.create(model="small", messages=say("Count."), stream=True))
+    elif door == "responses":
+        list(gateway.client(x_pilothouse_case=case).responses.create(model="small", input="Count.", stream=True))
+    else:
+        with claude(gateway, x_pilothouse_case=case).messages.stream(
+            model="small", max_tokens=20, messages=say("Count.")
+        ) as stream:
+            assert "".join(stream.text_stream) == "One two three."
+    [row] = gateway.wait_for_rows(1, case_ref=case)
+    assert (row.cost_nano, row.price) == (20_000, "exact")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_client_that_leaves_amid_a_message_is_charged_what_came(
+    gateway: Gateway, upstream: Upstream, case: str, model: str
+) -> None:
+    upstream.script(model, Says(STORY, piece=20, pause=0.05) if model == "small" else Says(STORY, piece=2_000))
+    with claude(gateway, x_pilothouse_case=case).messages.create(
+        model=model, max_tokens=500, messages=say("A story."), stream=True
+    ) as stream:
+        next(iter(stream))
+    [row] = gateway.wait_for_rows(1, case_ref=case)
+    assert row.status in ("cancelled", "ok")
+    assert row.cost_nano
+    assert row.cost_nano <= 60 * 1_000 + 500 * 2_000
 
 
 # --- the router ------------------------------------------------------------------------------------------------------

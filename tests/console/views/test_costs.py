@@ -14,7 +14,9 @@ from django.test import Client
 from django.urls import reverse
 
 from agents import calls
+from agents.connections import redis_sync
 from agents.models import Scope
+from budgets import ledger
 from budgets.models import Budget, Invoice
 from tests import world
 
@@ -124,3 +126,17 @@ def test_an_invoice_is_compared_model_by_model(person: Person, spent: None) -> N
 def test_invoices_are_for_administrators(person: Person, scope: Scope) -> None:
     for role in ("viewer", "operations"):
         assert person(role).get(reverse("invoices")).status_code == 403
+
+
+def test_a_budget_that_is_set_at_noon_knows_what_the_morning_cost(
+    person: Person, spent: None, django_capture_on_commit_callbacks: Any
+) -> None:
+    fields = {"owner_kind": "agent", "owner": "acme", "period": "day", "timezone": "UTC", "limit": "100"}
+    with django_capture_on_commit_callbacks(execute=True):
+        made = person("superuser").post(
+            reverse("settings-new-budget"), {**fields, "mode": "strict", "active": "on", "reason": ""}
+        )
+    assert made.status_code == 302
+    budget = Budget.objects.get()
+    found = ledger.balances(redis_sync(), [budget.limit()])[budget.limit()]
+    assert found.spent_nano == 4 * DOLLAR, "what was charged, also for the call without a price"
