@@ -56,6 +56,7 @@ class Money:
     held: int
     resets_at: Any
     known: bool = True
+    overshoot: int = 0  # what calls cost above what was held for them: 0 where the budget is strict
 
     @property
     def limit(self) -> int:
@@ -83,8 +84,11 @@ def balances(budgets: Iterable[Budget]) -> dict[int, Money]:
         found = ledger.balances(redis_sync(), limits.values())
     except (RedisError, ledger.Unavailable):
         return {row.pk: Money(row, 0, 0, None, known=False) for row in rows}
-    seen = {row.pk: found[limits[row.pk]] for row in rows}
-    return {row.pk: Money(row, seen[row.pk].spent_nano, seen[row.pk].held_nano, seen[row.pk].resets_at) for row in rows}
+    both = {row.pk: (row, found[limits[row.pk]]) for row in rows}
+    return {
+        pk: Money(row, one.spent_nano, one.held_nano, one.resets_at, overshoot=one.overshoot_nano)
+        for pk, (row, one) in both.items()
+    }
 
 
 @require_GET
