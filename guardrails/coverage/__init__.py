@@ -18,14 +18,17 @@ from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound, passage
 STAGES: Final[Mapping[str, str]] = {
     "instruction_override": "inbound",
     "persona_jailbreak": "inbound",
+    "refusal_suppression": "inbound",
     "prompt_extraction": "inbound",
     "privilege_claim": "inbound",
     "data_extraction": "inbound",
     "encoding_smuggling": "inbound",
+    "payload_splitting": "inbound",
+    "language_evasion": "inbound",
     "exfiltration_channel": "inbound",
     "tool_hijack": "passage",
 }
-PROBES_LEAST = 3
+PROBES_LEAST = 10
 NEGATIVES_LEAST = 10
 
 
@@ -89,7 +92,19 @@ def _cell(family: str, stage: str, pack: Pack, alone: Lexicon) -> Cell:
     if len(probes) < PROBES_LEAST:
         gaps.append(f"{len(probes)} of {PROBES_LEAST} probes")
     gaps += [f"missed: {probe}" for probe in probes if not caught(probe, family, stage, alone)]
+    negatives = pack.hard_negatives.get(family, ())
+    if len(negatives) < NEGATIVES_LEAST:
+        gaps.append(f"{len(negatives)} of {NEGATIVES_LEAST} hard negatives")
+    gaps += _blocked_though_harmless(negatives, stage)
     return Cell(family, pack.code, len(probes), tuple(gaps))
+
+
+def _blocked_though_harmless(texts: tuple[str, ...], stage: str) -> Iterator[str]:
+    policy = compile_policy(DEFAULT_POLICY)
+    for text in texts:
+        screening = inbound(text, policy) if stage == "inbound" else passage(text, policy)
+        if screening.action != "allow":
+            yield f"harmless, yet {screening.action} by {screening.findings[0].rule}: {text}"
 
 
 def _gaps_of_language(pack: Pack) -> Iterator[str]:
@@ -97,16 +112,6 @@ def _gaps_of_language(pack: Pack) -> Iterator[str]:
         yield "no refusal text"
     if not pack.common:
         yield "no common words"
-    negatives = [text for texts in pack.hard_negatives.values() for text in texts]
-    if len(negatives) < NEGATIVES_LEAST:
-        yield f"{len(negatives)} of {NEGATIVES_LEAST} hard negatives"
-    policy = compile_policy(DEFAULT_POLICY)
-    for text in negatives:
-        if (screening := inbound(text, policy)).action != "allow":
-            yield f"harmless, yet {screening.action} by {screening.findings[0].rule}: {text}"
-    for text in (pack.refusal, *negatives):
+    for text in (pack.refusal, *(text for texts in pack.hard_negatives.values() for text in texts)):
         if not detect(text).covered:
             yield f"taken for another language: {text}"
-    for text in pack.hard_negatives.get("passage", ()):
-        if (screening := passage(text, policy)).action != "allow":
-            yield f"harmless passage, yet {screening.action} by {screening.findings[0].rule}: {text}"
