@@ -113,7 +113,7 @@ def _ours(key: str) -> list[Row]:
     drain = subprocess.Popen([sys.executable, str(BASE / "manage.py"), "drain"], cwd=BASE)
     try:
         with process(granian("console.asgi:application", port), port) as pid:
-            _load("warm up", port, pid, 4, 0, key=key, seconds=2)
+            _load("warm up", port, pid, 4, 0, key=key, seconds=12)
             return [_load(OURS, port, pid, clients, delay, key=key) for delay in DELAYS_MS for clients in CLIENTS]
     finally:
         _settled()
