@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import uuid
-from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
@@ -16,35 +14,14 @@ from django.utils import timezone
 
 from agents import cases, partitions, snapshot, turns
 from agents.connections import redis_sync
+from agents.loop import loop
 from agents.models import Turn
 from budgets.ledger import Unavailable
 from escalations import outbox
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 UNQUEUED_S = 30
 RESCUES = 500
-
-
-class Loop:
-    """The worker's one event loop, in a thread of its own: turns wait on the network side by side."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.start()).result()
-
-    def start(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="turns", daemon=True).start()
-            return self._loop
-
-
-loop = Loop()
 
 
 @worker_ready.connect

@@ -17,11 +17,11 @@ from agents import credentials, explain, snapshot
 from agents.asks import Caller, Plain, Stale
 from agents.connections import redis_sync
 from agents.drift import Drift, drift
+from agents.loop import loop
 from agents.models import Credential, Release
 from agents.parts import Model
 from agents.routing import UnknownModel
 from agents.snapshot import ScopeState
-from agents.tasks import loop
 from budgets import ledger
 from budgets.ledger import Unavailable
 from console import access, audit

@@ -8,8 +8,8 @@ from rest_framework.response import Response
 
 from agents import explain, snapshot
 from agents.asks import Caller, Plain
+from agents.loop import loop
 from agents.routing import UnknownModel
-from agents.tasks import loop
 from budgets.ledger import Unavailable
 from console import access
 from console.api import requests

@@ -11,10 +11,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from agents import credentials, snapshot
+from agents.loop import loop
 from agents.models import Agent, Credential, Scope
 from agents.parts import routes
 from agents.providers import http
-from agents.tasks import loop
 from budgets.models import Budget
 from console.models import AuditEntry, Membership
 from tests import world
