@@ -26,7 +26,7 @@ from budgets import ledger
 from budgets.ledger import Unavailable
 from console import access, audit
 from console.htmx import page
-from console.views.paging import text
+from console.views.paging import number, text
 from console.views.settings import TABS, changed
 
 MOST_MESSAGE = 20_000
@@ -87,7 +87,7 @@ def _drift(rows: list[Row]) -> list[Drift]:
 def test(request: HttpRequest) -> HttpResponse:
     """One small call through the router, on the scope's budget; what came of it."""
     user = access.person(request)
-    state = _states(user, "administrator").get(_number(request, "scope"))
+    state = _states(user, "administrator").get(number(request.POST, "scope"))
     if state is None or state.stable is None:
         raise Http404
     try:
@@ -135,7 +135,7 @@ def explained(request: HttpRequest) -> HttpResponse:
     """What would happen to this message, and why. Nothing is sent."""
     states = _states(access.person(request), "operations")
     asked = {name: text(request.GET, name, MOST_MESSAGE) for name in ("scope", "model", "message", "case")}
-    state = states.get(_number(request, "scope")) or next(iter(states.values()), None)
+    state = states.get(number(request.GET, "scope")) or next(iter(states.values()), None)
     found, problem = None, ""
     if state and asked["message"]:
         body = {"messages": [{"role": "user", "content": asked["message"]}]}
@@ -160,8 +160,3 @@ def _caller(state: ScopeState, case_ref: str = "") -> Caller:
     live = state.live_for(case_ref) or state.stable
     assert live is not None
     return Caller(scope=state, live=live, epoch=snapshot.epoch(), case_ref=case_ref)
-
-
-def _number(request: HttpRequest, name: str) -> int:
-    given = text(request.POST if request.method == "POST" else request.GET, name)
-    return int(given) if given.isdecimal() and len(given) < 10 else 0

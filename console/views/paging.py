@@ -55,6 +55,12 @@ def text(fields: Mapping[str, Any], name: str, longest: int = 200) -> str:
     return str(fields.get(name, "")).replace("\x00", "").strip()[:longest]
 
 
+def number(fields: Mapping[str, Any], name: str) -> int:
+    """A field as a whole number that a database key can be; 0 for what is none."""
+    value = text(fields, name, 18)
+    return int(value) if value.isdecimal() else 0
+
+
 def chosen(fields: Mapping[str, Any], name: str, allowed: Any) -> str:
     value = text(fields, name)
     return value if value in allowed else ""

@@ -15,7 +15,7 @@ from agents import cases
 from agents.models import Case, Release, Scope, Turn
 from console import access
 from console.htmx import page, wants_part
-from console.views.paging import text
+from console.views.paging import number, text
 from console.views.paths import steps
 
 MOST_TURNS = 40
@@ -45,8 +45,8 @@ def say(request: HttpRequest) -> HttpResponse:
     """A tester's message; the same path as a customer's, counted nowhere."""
     wanted = {name: text(request.POST, name) for name in ("scope", "release", "case")}
     user = access.person(request)
-    scope = access.require_scope(user, _number(wanted["scope"]), "operations")
-    release = access.require_release(user, scope.agent.slug, _number(wanted["release"])) if wanted["release"] else None
+    scope = access.require_scope(user, number(wanted, "scope"), "operations")
+    release = access.require_release(user, scope.agent.slug, number(wanted, "release")) if wanted["release"] else None
     case = _case(request, wanted["case"])
     message = text(request.POST, "message", 1_000_000)
     try:
@@ -127,7 +127,3 @@ def _case(request: HttpRequest, pk: str) -> Case | None:
     if case.customer != access.actor(request) or not case.ref.startswith("playground-"):
         raise Http404
     return case
-
-
-def _number(value: str) -> int:
-    return int(value) if value.isdecimal() and len(value) < 18 else 0

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 from console import access, context
 from console.htmx import page
 from console.views import diffs
-from console.views.paging import chosen, text
+from console.views.paging import chosen, number, text
 from escalations import queue
 from escalations.models import Decision, Escalation
 
@@ -137,13 +137,13 @@ def heartbeat(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     user = access.person(request)
     row = access.require_escalation(user, pk)
     try:
-        until = queue.heartbeat(row.pk, user, _number(request, "token"))
+        until = queue.heartbeat(row.pk, user, number(request.POST, "token"))
     except (queue.Taken, queue.AlreadyDecided) as error:
         return page(request, "escalation.html", {"lost": str(error), "escalation": row}, part="lease")
     return page(
         request,
         "escalation.html",
-        {"until": until, "token": _number(request, "token"), "escalation": row},
+        {"until": until, "token": number(request.POST, "token"), "escalation": row},
         part="lease",
     )
 
@@ -153,7 +153,7 @@ def let_go(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     user = access.person(request)
     row = access.require_escalation(user, pk)
     try:
-        queue.release(row.pk, user, _number(request, "token"))
+        queue.release(row.pk, user, number(request.POST, "token"))
     except (queue.Taken, queue.AlreadyDecided) as error:
         messages.error(request, str(error))
     return redirect("review")
@@ -171,8 +171,8 @@ def decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
             row.pk,
             kind=kind,
             user=user,
-            token=_number(request, "token"),
-            revision=_number(request, "revision"),
+            token=number(request.POST, "token"),
+            revision=number(request.POST, "revision"),
             text=words,
             arguments=_arguments(request, kind),
             reason_code=text(request.POST, "reason_code"),
@@ -218,11 +218,6 @@ def _arguments(request: HttpRequest, kind: str) -> Any:
         return json.loads(request.POST["arguments"])
     except ValueError as error:
         raise queue.Invalid(_("The arguments are not JSON: %(why)s") % {"why": error}) from error
-
-
-def _number(request: HttpRequest, name: str) -> int:
-    value = text(request.POST, name, 18)
-    return int(value) if value.isdecimal() else 0
 
 
 def _told(request: HttpRequest, pk: uuid.UUID, why: str, status: int, words: str = "") -> HttpResponse:
