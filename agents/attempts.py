@@ -14,14 +14,15 @@ import orjson
 from agents import bodies, holds, providers, routing, wire
 from agents.asks import Caller, Path, Stale, new_call_id
 from agents.connections import redis_async
+from agents.lines import entry_of, findings_json, worst
 from agents.parts import Model
 from agents.providers import Completion, Delta, Failed, Request, Usage
 from agents.providers.base import STREAM_S, estimate_tokens
+from agents.retries import RETRIES
 from budgets import ledger, prices
 from budgets.ledger import Hold
 from guardrails.screen import Screening
 
-GUARDRAIL = {"allow": "passed", "redact": "redacted", "block": "blocked", "escalate": "escalated"}
 RETRY_PAUSE_S = 0.2
 LONGEST_WAIT_S = 1.0  # a provider that wants to be left alone for longer is
 SPARE_S = 60  # from the end of an attempt to its settlement, at the very most
@@ -160,43 +161,6 @@ def cost_of(model: Model, usage: Usage) -> int:
     )
 
 
-def money(nano: int) -> str:
-    """Nano-dollars as a decimal string of US dollars."""
-    return f"{'-' if nano < 0 else ''}{abs(nano) // 10**9}.{abs(nano) % 10**9:09d}"
-
-
-def entry_of(caller: Caller, call_id: str, attempt: int, at: datetime) -> dict[str, str]:
-    return {**caller.names(), "call_id": call_id, "attempt": str(attempt), "at": at.isoformat()}
-
-
-def worst(screenings: list[tuple[str, Screening]]) -> str:
-    order = ("allow", "redact", "escalate", "block")
-    actions = [seen.action for _, seen in screenings] or ["allow"]
-    return GUARDRAIL[max(actions, key=order.index)]
-
-
-def findings_json(screenings: list[tuple[str, Screening]]) -> str:
-    """Findings of a plain call travel with its log entry; the drain writes both down."""
-    rows = [
-        {
-            "stage": stage,
-            "us": screening.us,
-            "rule": seen.rule,
-            "family": seen.family,
-            "action": seen.action,
-            "severity": seen.severity,
-            "language": seen.language,
-            "view": seen.view,
-            "start": seen.start,
-            "end": seen.end,
-            "excerpt": seen.excerpt,
-        }
-        for stage, screening in screenings
-        for seen in screening.findings
-    ]
-    return orjson.dumps(rows).decode() if rows else ""
-
-
 async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str, Screening]]) -> None:
     """A question that was refused reached no model, but is in the log all the same."""
     entry = {
@@ -288,30 +252,6 @@ def _line_up(choice: routing.Choice, retries: int) -> list[tuple[Model, bool]]:
 def _worth_asking(again: bool, failure: Failed) -> bool:
     """A second try at the same model: not at one that is left alone, and only while retries are few."""
     return not again or (failure.kind != "open" and RETRIES.take())
-
-
-class RetryBudget:
-    """Retries are at most a share of this process's calls, so that an outage is not answered with a storm; where calls
-    are few, so many a second are allowed all the same.
-    """
-
-    def __init__(self, share: float, a_second: float, spare: float) -> None:
-        self.share, self.a_second, self.most = share, a_second, spare
-        self.left, self.at = spare, time.monotonic()
-
-    def call(self) -> None:
-        now = time.monotonic()
-        self.left = min(self.most, self.left + self.share + (now - self.at) * self.a_second)
-        self.at = now
-
-    def take(self) -> bool:
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
-
-
-RETRIES = RetryBudget(share=0.1, a_second=2, spare=20)
 
 
 def _time_for(model: Model, caller: Caller, deadline: float) -> float:

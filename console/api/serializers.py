@@ -8,12 +8,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from agents.attempts import money
 from agents.models import Agent, Call, Case, Channel, Deployment, Release, Scope, Turn, Version
 from agents.releases import target_among
 from budgets.ledger import Balance
 from budgets.models import Budget
 from console.models import Alert, AlertChange, ApiKey, AuditEntry
+from console.money import money
 from escalations.models import Decision, Delivery, Escalation
 from guardrails.models import Finding
 

@@ -17,7 +17,7 @@ from redis import RedisError
 
 from agents import pipeline, snapshot
 from agents.asks import Blocked, Caller, Plain
-from agents.attempts import Attempt, money
+from agents.attempts import Attempt
 from agents.providers import Delta, Failed
 from agents.routing import UnknownModel
 from budgets.ledger import Exhausted, Limited, Unavailable
@@ -35,6 +35,7 @@ from console.gateway.wire import (
     send_piece,
     start,
 )
+from console.money import money
 
 log = logging.getLogger(__name__)
 RETRY_AFTER = {"retry-after": "2"}

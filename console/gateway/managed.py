@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agents import cases, turns
-from agents.attempts import money
 from agents.connections import in_database
 from agents.models import Channel, Turn
 from agents.providers.base import text_of
@@ -20,6 +19,7 @@ from console.gateway import app
 from console.gateway.doors import Asked, Door
 from console.gateway.keys import Bearer
 from console.gateway.wire import Refusal, Send, send_json, send_piece, start
+from console.money import money
 
 PIECE = 48
 FINISH = {"refused": "content_filter"}
