@@ -17,7 +17,7 @@ from agents.connections import redis_async
 from agents.lines import entry_of, findings_json, worst
 from agents.parts import Model
 from agents.providers import Completion, Delta, Failed, Request, Usage
-from agents.providers.base import STREAM_S, estimate_tokens
+from agents.providers.base import STREAM_S, estimate_tokens, tokens_in
 from agents.retries import RETRIES
 from budgets import ledger, prices
 from budgets.ledger import Hold
@@ -104,7 +104,7 @@ class Attempt:
         came = estimate_tokens(text) if text else 0
         if told is not None:
             return replace(told, output_tokens=max(told.output_tokens, came), counted=False)
-        return Usage(estimate_tokens("x" * self.input_bytes), came, counted=False)
+        return Usage(tokens_in(self.input_bytes), came, counted=False)
 
     def _entry(self, status: str, error: str, usage: Usage) -> dict[str, str]:
         now = time.perf_counter()
@@ -143,10 +143,10 @@ class Attempt:
 
     def _largest(self, usage: Usage) -> str:
         """What a call that the router placed would have cost at the largest tier."""
-        largest = self.caller.live.routes.largest
-        if not self.choice.tier or largest.price.certainty == "unknown":
+        if not self.choice.tier:
             return ""
-        return str(cost_of(largest, usage))
+        largest = self.caller.live.routes.largest
+        return "" if largest.price.certainty == "unknown" else str(cost_of(largest, usage))
 
 
 def cost_of(model: Model, usage: Usage) -> int:
@@ -236,7 +236,7 @@ def most_nano(model: Model, request: Request) -> tuple[int, int, int]:
     output = form.output_limit(request.body, model.max_output_tokens)
     paid = size + form.unseen_tokens(request.body)
     nano = prices.upper_bound(model.price, paid, output, writes=model.dialect == "anthropic")
-    return nano, size, round(size / 3.6) + output
+    return nano, size, tokens_in(size) + output
 
 
 # The fullest budget's share used, by scope, as this process last heard it: what rules may route by.

@@ -76,15 +76,20 @@ class Routes:
     version: int = 0
     deadline_s: float = 60.0
 
-    def rank(self, tier: str) -> tuple[int, str]:
-        """By what the tier's first model costs; of equally dear ones by name."""
-        price = self.models[self.tiers[tier][0]].price
-        return price.output_nano_per_mtok + price.input_nano_per_mtok, tier
+    ranks: Mapping[str, int] = field(init=False)
+    largest: Model = field(init=False)
 
-    @property
-    def largest(self) -> Model:
-        """The first model of the largest tier: what everything would cost without a router."""
-        return self.models[self.tiers[max(self.tiers, key=self.rank)][0]]
+    def __post_init__(self) -> None:
+        """`ranks` orders the tiers by what their first model costs, equally dear ones by name; `largest` is the first
+        model of the last: what everything would cost without a router. Calls ask for both, so they are known before.
+        """
+        ordered = sorted(self.tiers, key=lambda tier: (_dearness(self.models[self.tiers[tier][0]]), tier))
+        object.__setattr__(self, "ranks", {tier: rank for rank, tier in enumerate(ordered)})
+        object.__setattr__(self, "largest", self.models[self.tiers[ordered[-1]][0]])
+
+
+def _dearness(model: Model) -> int:
+    return model.price.output_nano_per_mtok + model.price.input_nano_per_mtok
 
 
 def prompt(content: Any) -> str:

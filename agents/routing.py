@@ -55,7 +55,7 @@ def choose(
     if embeds:
         raise UnknownModel("auto")
     choice = _by_rules(routes, facts)
-    if kept in routes.tiers and routes.rank(kept) > routes.rank(choice.tier):
+    if kept in routes.tiers and routes.ranks[kept] > routes.ranks[choice.tier]:
         return _tier(routes, kept, "kept for the conversation")
     return choice
 
@@ -71,9 +71,8 @@ def larger(routes: Routes, choice: Choice, why: str) -> Choice | None:
     """The next larger tier, for an answer that is not fit for use; None for the largest, or a model named as such."""
     if not choice.tier:
         return None
-    rank = routes.rank(choice.tier)
-    above = [tier for tier in routes.tiers if routes.rank(tier) > rank]
-    return _tier(routes, min(above, key=routes.rank), f"{why} of {choice.tier}") if above else None
+    above = [tier for tier, rank in routes.ranks.items() if rank > routes.ranks[choice.tier]]
+    return _tier(routes, above[0], f"{why} of {choice.tier}") if above else None
 
 
 def degraded(routes: Routes, choice: Choice, pressure: float) -> Choice | None:

@@ -10,8 +10,7 @@ import orjson
 from agents import wire
 from agents.parts import Model
 from agents.providers import http
-from agents.providers.base import NOWHERE, Completion, Delta, Failed, Request, Usage, estimate_tokens
-from agents.providers.openai import MOST_TOKENS
+from agents.providers.base import NOWHERE, Completion, Delta, Failed, Request, Usage, estimated, plausible
 
 VERSION = "2023-06-01"
 
@@ -25,7 +24,7 @@ async def complete(model: Model, request: Request, timeout_s: float) -> Completi
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise Failed("garbage", "The provider answered 200 with something that is not a message.") from error
     text = "\n".join(texts)
-    usage = usage_of(answer.get("usage")) or _estimated(request, text)
+    usage = usage_of(answer.get("usage")) or estimated(request, text)
     return Completion(text, usage, str(answer.get("stop_reason") or ""), answer)
 
 
@@ -67,9 +66,8 @@ def _delta(line: bytes, told: dict[str, Any]) -> Delta:
             return Delta(event, usage=usage_of(told), choice=NOWHERE)
         if kind == "message_delta":
             told.update({name: value for name, value in (event.get("usage") or {}).items() if value is not None})
-            return Delta(
-                event, usage=usage_of(told), finish=str(event["delta"].get("stop_reason") or "stop"), choice=-1
-            )
+            finish = str(event["delta"].get("stop_reason") or "stop")
+            return Delta(event, usage=usage_of(told), finish=finish, choice=NOWHERE)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failed("garbage", "The provider streamed something that is not an event.") from error
     return Delta(event, choice=NOWHERE)
@@ -92,13 +90,6 @@ def usage_of(told: Any) -> Usage | None:
         paid, output = int(told["input_tokens"]) + read + written, int(told.get("output_tokens") or 0)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    if not (
-        0 <= for_an_hour <= written and all(0 <= tokens <= MOST_TOKENS for tokens in (paid, output, read, written))
-    ):
+    if not (0 <= for_an_hour <= written and plausible(paid, output, read, written)):
         return None
     return Usage(paid, output, read, written - for_an_hour, for_an_hour)
-
-
-def _estimated(request: Request, text: str) -> Usage:
-    prompt = orjson.dumps(request.body).decode()
-    return Usage(estimate_tokens(prompt), estimate_tokens(text) if text else 0, counted=False)

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from agents.knowledge.search import Hit
 from agents.wire import text_of
 
+MOST_TOKENS = 100_000_000
 NOWHERE = -1
 STREAM_S = 300.0  # no stream goes on for longer
 
@@ -91,11 +94,29 @@ class Failed(Exception):
         return self.kind != "client"
 
 
-def estimate_tokens(text: str) -> int:
-    """About the tokens of a text, never fewer than one: bytes by 3.6, which is generous for English and fair for
-    Polish.
+def tokens_in(size: int) -> int:
+    """About the tokens of so many bytes of text, never fewer than one: 3.6 bytes each, which is generous for English
+    and fair for Polish.
     """
-    return max(1, round(len(text.encode("utf-8", "surrogatepass")) / 3.6))
+    return max(1, round(size / 3.6))
 
 
-__all__ = ["NOWHERE", "STREAM_S", "Completion", "Delta", "Failed", "Request", "Usage", "estimate_tokens", "text_of"]
+def estimate_tokens(text: str) -> int:
+    return tokens_in(len(text.encode("utf-8", "surrogatepass")))
+
+
+def estimated(request: Request, text: str) -> Usage:
+    """The usage of a call whose provider told none: what was sent, and the text that came."""
+    came = estimate_tokens(text) if text else 0
+    return Usage(tokens_in(len(orjson.dumps(request.body))), came, counted=False)
+
+
+def plausible(*tokens: int) -> bool:
+    """Whether a provider may have counted so many; figures that cannot be are not believed."""
+    return all(0 <= count <= MOST_TOKENS for count in tokens)
+
+
+__all__ = [
+    "NOWHERE", "STREAM_S", "Completion", "Delta", "Failed", "Request", "Usage", "estimate_tokens", "estimated",
+    "plausible", "text_of", "tokens_in",
+]  # fmt: skip

@@ -11,9 +11,7 @@ import orjson
 from agents import wire
 from agents.parts import Model
 from agents.providers import http
-from agents.providers.base import NOWHERE, Completion, Delta, Failed, Request, Usage, estimate_tokens, text_of
-
-MOST_TOKENS = 100_000_000
+from agents.providers.base import NOWHERE, Completion, Delta, Failed, Request, Usage, estimated, plausible, text_of
 
 
 async def complete(model: Model, request: Request, timeout_s: float) -> Completion:
@@ -55,7 +53,7 @@ def _completion(raw: bytes, request: Request) -> Completion:
         texts, finish = _said(answer) if request.wire == "chat" else ([], str(answer["data"][0]["object"]))
     except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise Failed("garbage", "The provider answered 200 with something that is not an answer.") from error
-    usage = usage_of(answer.get("usage")) or _estimated(request, "\n".join(texts))
+    usage = usage_of(answer.get("usage")) or estimated(request, "\n".join(texts))
     return Completion(texts[0] if texts else "", usage, finish, answer)
 
 
@@ -102,10 +100,4 @@ def usage_of(told: Any) -> Usage | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-    told_of = (usage.input_tokens, usage.output_tokens, usage.cached_tokens)
-    return usage if all(0 <= tokens <= MOST_TOKENS for tokens in told_of) else None
-
-
-def _estimated(request: Request, text: str) -> Usage:
-    prompt = orjson.dumps(request.body).decode()
-    return Usage(estimate_tokens(prompt), estimate_tokens(text) if text else 0, counted=False)
+    return usage if plausible(usage.input_tokens, usage.output_tokens, usage.cached_tokens) else None
