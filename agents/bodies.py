@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
 
 from agents import partitions
-from agents.entries import moment
+from agents.entries import attempt_of, moment
 from agents.models import CallBody, Channel
 
 LONGEST = 200_000  # characters of each
@@ -30,9 +30,9 @@ def write(entries: Iterable[Mapping[str, str]], kept: Mapping[str, int]) -> None
     for entry in entries:
         at, drop_at = moment(entry.get("at", "")), _drop_at(entry, kept)
         if at and drop_at and (entry.get("request") or entry.get("response")):
-            attempt = int(entry.get("attempt") or 1)
-            rows[entry["call_id"], attempt] = CallBody(
-                call_id=entry["call_id"],
+            call_id, attempt = attempt_of(entry)
+            rows[call_id, attempt] = CallBody(
+                call_id=call_id,
                 attempt=attempt,
                 at=at,
                 drop_at=drop_at,

@@ -16,7 +16,7 @@ from redis import RedisError, ResponseError
 
 from agents import bodies, partitions, recount
 from agents.connections import redis_sync
-from agents.entries import COLUMNS, LOCK, decoded, moment, row
+from agents.entries import COLUMNS, LOCK, attempt_of, decoded, moment, row
 from budgets.ledger import STREAM
 from guardrails.models import Finding
 from guardrails.screen import Seen
@@ -117,13 +117,12 @@ def write(entries: Sequence[Mapping[str, str]]) -> int:
     kept = bodies.kept(entries)
     with transaction.atomic():
         fresh = _write_rows(entries)
-        told = [one for one in entries if (one["call_id"], int(one.get("attempt") or 1)) in fresh]
+        told = [one for one in entries if attempt_of(one) in fresh]
         bodies.write(told, kept)
         untold = set(fresh)
         for entry in told:
-            attempt = (entry["call_id"], int(entry.get("attempt") or 1))
-            if entry.get("findings") and attempt in untold:
-                untold.remove(attempt)
+            if entry.get("findings") and attempt_of(entry) in untold:
+                untold.remove(attempt_of(entry))
                 _write_findings(entry)
     return len(fresh)
 

@@ -43,6 +43,11 @@ def moment(at: str) -> datetime | None:
         return None
 
 
+def attempt_of(entry: Mapping[str, str]) -> tuple[str, int]:
+    """What an entry is of: call id and attempt."""
+    return entry["call_id"], int(entry.get("attempt") or 1)
+
+
 def row(entry: Mapping[str, str]) -> tuple[Any, ...]:
     """An entry's strings as the column types have them; what is missing gets the column's neutral value."""
     given = {**entry, "charged_nano": entry.get("charged_nano") or entry.get("cost_nano") or "0"}

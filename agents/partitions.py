@@ -125,9 +125,7 @@ def _partitions(table: Table) -> list[tuple[str, date]]:
         )
         names = [row[0] for row in cursor.fetchall()]
     dated = [(name, match[1]) for name in names if (match := re.search(r"_(\d{8})$", name))]
-    return [
-        (name, _after(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date(), table.unit)) for name, day in dated
-    ]
+    return [(name, _after(date.fromisoformat(day), table.unit)) for name, day in dated]
 
 
 def _after(first: date, unit: str) -> date:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from agents.wire.parts import FILE_TOKENS, PICTURE_TOKENS, Part, Place, text_of
+from agents.wire.parts import FILE_TOKENS, PICTURE_TOKENS, Part, Place, since_last_answer, text_of
 
 NAME = "chat"
 ENDPOINT = "/chat/completions"
@@ -14,14 +14,12 @@ BEYOND_TEXT = {"image_url": PICTURE_TOKENS, "file": FILE_TOKENS}
 
 
 def asked(body: Mapping[str, Any]) -> Iterator[Part]:
-    messages = body["messages"]
-    last_answer = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
-    for n in range(last_answer + 1, len(messages)):
-        role = messages[n].get("role")
+    for n, message in since_last_answer(body["messages"]):
+        role = message.get("role")
         if role == "user":
-            yield Part((n,), "inbound", text_of(messages[n].get("content")))
+            yield Part((n,), "inbound", text_of(message.get("content")))
         elif role in ("tool", "function"):
-            yield Part((n,), "passage", text_of(messages[n].get("content")))
+            yield Part((n,), "passage", text_of(message.get("content")))
 
 
 def asked_instead(body: Mapping[str, Any], place: Place, text: str) -> Mapping[str, Any]:

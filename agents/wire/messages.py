@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from agents.wire.parts import FILE_TOKENS, PICTURE_TOKENS, Part, Place, text_of
+from agents.wire.parts import FILE_TOKENS, PICTURE_TOKENS, Part, Place, since_last_answer, text_of
 
 NAME = "messages"
 ENDPOINT = "/messages"
@@ -15,10 +15,8 @@ BEYOND_TEXT = {"image": PICTURE_TOKENS, "document": FILE_TOKENS}
 
 
 def asked(body: Mapping[str, Any]) -> Iterator[Part]:
-    messages = body["messages"]
-    last_answer = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
-    for n in range(last_answer + 1, len(messages)):
-        content = messages[n].get("content")
+    for n, message in since_last_answer(body["messages"]):
+        content = message.get("content")
         if isinstance(content, str):
             yield Part((n,), "inbound", content)
             continue

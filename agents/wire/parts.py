@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,12 @@ class Part:
 
 class Untranslatable(ValueError):
     """The request needs something that the provider's format does not have."""
+
+
+def since_last_answer(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The messages that came after the assistant's last one, each with its place."""
+    last = max((n for n, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
+    return ((n, messages[n]) for n in range(last + 1, len(messages)))
 
 
 def text_of(content: Any) -> str:

@@ -18,7 +18,7 @@ MOST_MESSAGES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was read: `body` in the pipeline's format, without model and stream; `chat` the same as a chat."""
+    """A request that was read: `body` in the pipeline's format, without model and stream; `original` as it came."""
 
     model: str
     stream: bool
