@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Q, Sum
 
+from agents import usage
 from agents.connections import redis_sync
 from agents.entries import LOCK, decoded, moment
 from agents.models import Call, CallHour, CallMinute
@@ -23,7 +24,6 @@ from budgets import ledger
 from budgets.models import Budget
 from budgets.periods import window
 
-COLUMNS = {"agent": "agent", "channel": "channel", "key": "key_prefix"}
 PAGE = 5_000
 Attempt = tuple[datetime, uuid.UUID, int]
 log = logging.getLogger(__name__)
@@ -65,12 +65,13 @@ def recount(*, anew: bool = False) -> bool:
 
 def _spent(budget: Budget, since: datetime, waiting: list[Waiting]) -> int:
     """Nano-dollars charged in the window that began then."""
-    column = COLUMNS.get(budget.owner_kind, "")
-    where = Q(**{column: budget.owner}) if column else Q()
+    everybody = budget.owner_kind == Budget.OwnerKind.ORGANISATION
+    where = Q() if everybody else usage.only({budget.owner_kind: budget.owner})
+    name = usage.COLUMN.get(budget.owner_kind, budget.owner_kind)
     sums = CallHour if since.astimezone(UTC).minute == 0 else CallMinute
     known = sums.objects.filter(where, start__gte=since).aggregate(nano=Sum("charged_nano", default=0))["nano"]
-    more = sum(one.nano for one in waiting if one.at >= since and (not column or one.names.get(column) == budget.owner))
-    return int(known) + more
+    theirs = (one for one in waiting if everybody or one.names.get(name) == budget.owner)
+    return int(known) + sum(one.nano for one in theirs if one.at >= since)
 
 
 def _waiting(until: str, since: datetime) -> list[Waiting]:

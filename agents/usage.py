@@ -6,6 +6,7 @@ A latency percentile is read from a histogram whose buckets grow by 10 %: betwee
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -41,7 +42,7 @@ GROUPS = (
     "day",
     "hour",
 )
-Group = Mapping[str, Any]
+COLUMN = {"key": "key_prefix"}  # where it is not called as the group is
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,6 @@ class Row:
     def saved_nano(self) -> int:
         return self.largest_nano - self.compared_nano
 
-    @property
-    def nano_per_call(self) -> int | None:
-        priced = self.calls - self.unpriced
-        return round(self.cost_nano / priced) if priced else None
-
 
 def table(since: datetime, until: datetime) -> type[CallHour | CallMinute]:
     """Hours where the time begins and ends with one, or is long; a minute of a long time is nobody's concern."""
@@ -84,6 +80,17 @@ def rounded(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The whole minutes, or hours, that answers about this time are made of: it and a little around it."""
     step = timedelta(hours=1) if table(since, until) is CallHour else timedelta(minutes=1)
     return since - (since - EPOCH) % step, until + (EPOCH - until) % step
+
+
+def only(values: Mapping[str, str]) -> Q:
+    """The calls of these groups, by group name; an empty value is the group without a name."""
+    wanted = Q()
+    for group, value in values.items():
+        if group == "topic":
+            wanted &= Q(scope__endswith=f"/{value}") if value else Q(scope__regex=r"^[^/]*/[^/]*$")
+        else:
+            wanted &= Q(**{COLUMN.get(group, group): value})
+    return wanted
 
 
 def within(where: Q, since: datetime, until: datetime) -> QuerySet[Any]:
@@ -126,6 +133,24 @@ def over_time(
     return [(row["at"], str(row["group"]), row["cost"]) for row in rows[:20_000]]
 
 
+def charged_by_owner(since: datetime, until: datetime) -> dict[tuple[str, str], int]:
+    """Nano-dollars charged within that time to each (owner kind, owner) of a budget."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    rows = within(Q(), since, until).values_list("agent", "channel", "key_prefix").annotate(nano=Sum("charged_nano"))
+    for agent, channel, key, nano in rows:
+        for owner in (("organisation", ""), ("agent", agent), ("channel", channel), ("key", key)):
+            found[owner] += nano
+    return found
+
+
+def by_model_and_day(first: date, last: date) -> dict[tuple[str, date], tuple[int, int]]:
+    """Cost and unpriced calls by model and day (UTC), both days included."""
+    since, until = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last + timedelta(days=1)))
+    rows = within(Q(), since, until).values_list("model", _expression("day", UTC))
+    sums = rows.annotate(nano=Sum("cost_nano"), without=Sum("unpriced"))
+    return {(model, day): (nano, without) for model, day, nano, without in sums}
+
+
 def percentiles(
     group: str, where: Q, since: datetime, until: datetime, shares: Sequence[float], zone: Any = None
 ) -> dict[str, list[float]]:
@@ -156,7 +181,7 @@ def _expression(group: str, zone: Any) -> Any:
         return TruncHour("start", tzinfo=zone)
     if group == "topic":
         return Func(F("scope"), Value("/"), Value(3), function="split_part", output_field=CharField())
-    return Cast(F({"key": "key_prefix"}.get(group, group)), CharField())
+    return Cast(F(COLUMN.get(group, group)), CharField())
 
 
 def days(since: datetime, until: datetime, zone: Any) -> list[date]:

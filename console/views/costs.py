@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Q, Sum
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from agents import metrics, usage
-from agents.models import Call, CallHour, CallMinute
+from agents.models import Call
 from budgets import forecast
 from budgets.forecast import Forecast
 from console import access, charts
@@ -25,7 +24,6 @@ from console.views.overview import balances
 from console.views.paging import chosen
 from console.views.spending import COLUMNS, GROUPS, PERIODS, UNSAID, Asked, Line, cell
 
-COLUMN_OF = {"key": "key_prefix"}
 P95 = 0.95
 
 
@@ -36,13 +34,16 @@ def costs(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     agents = dict(access.agents_visible(user).values_list("slug", "pk"))
     slugs = list(agents)
     asked = spending.asked(request.GET, slugs)
-    where = Q(agent__in=slugs) & _filtered(asked)
+    where = Q(agent__in=slugs) & usage.only(asked.values)
     lines, total = _lines(asked, where, slugs)
     if chosen(request.GET, "format", ("csv",)):
         return _csv(asked, lines, total)
     visible = access.budgets_visible(user)
     raisable = [budget.pk for budget in visible if access.may_raise(user, budget, agents)]
-    money = pace.paced(balances(visible).values(), _recent(asked.until), raisable, asked.until)
+    recent = {
+        period: usage.charged_by_owner(asked.until - back, asked.until) for period, back in pace.LOOKS_BACK.items()
+    }
+    money = pace.paced(balances(visible).values(), recent, raisable, asked.until)
     times, spends = _over_time(asked, where)
     context: dict[str, Any] = {
         "asked": asked,
@@ -64,32 +65,13 @@ def costs(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
     return page(request, "costs.html", context)
 
 
-def _filtered(asked: Asked) -> Q:
-    """The filters as conditions on the sums of calls."""
-    wanted = Q()
-    for name, value in asked.filters.items():
-        plain = "" if value == UNSAID else value
-        if name == "topic":
-            wanted &= Q(scope__regex=r"^[^/]*/[^/]*$") if not plain else Q(scope__endswith=f"/{plain}")
-        else:
-            wanted &= Q(**{COLUMN_OF.get(name, name): plain})
-    return wanted
-
-
 def _lines(asked: Asked, where: Q, slugs: list[str]) -> tuple[list[Line], Line]:
     """One line a group, the dearest first, and the whole."""
     rows = usage.by(asked.by, where, asked.since, asked.until, slow=P95)
     handled = _handled(asked, slugs)
     whole = sum(row.cost_nano for row in rows)
     lines = [_line(row, handled, whole, asked) for row in rows]
-    total = Line(group="")
-    for line in lines:
-        for name in ("cost_nano", "calls", "unpriced", "estimated", "input_tokens", "cached_tokens", "output_tokens"):
-            setattr(total, name, getattr(total, name) + getattr(line, name))
-        total.saved_nano = (
-            (total.saved_nano or 0) + line.saved_nano if line.saved_nano is not None else total.saved_nano
-        )
-    total.turn_nano = total.cost_nano
+    total = spending.together(lines)
     if handled is not None:
         total.turns, total.cases = sum(h.turns for h in handled.values()), sum(h.cases for h in handled.values())
     return lines, total
@@ -121,8 +103,7 @@ def _handled(asked: Asked, slugs: list[str]) -> dict[str, metrics.Handled] | Non
     """Turns and handled cases by group; None where turns cannot be told apart so (a turn may have several models)."""
     if not {asked.by, *asked.filters} <= set(metrics.OF_TURNS):
         return None
-    only = {name: "" if value == UNSAID else value for name, value in asked.filters.items()}
-    return metrics.handled(slugs, asked.since, asked.until, asked.by, only)
+    return metrics.handled(slugs, asked.since, asked.until, asked.by, asked.values)
 
 
 def _over_time(asked: Asked, where: Q) -> tuple[list[datetime], dict[tuple[str, datetime], int]]:
@@ -133,20 +114,6 @@ def _over_time(asked: Asked, where: Q) -> tuple[list[datetime], dict[tuple[str, 
     }
     count = int((asked.until - asked.since) / width) + 1
     return [asked.since + n * width for n in range(count)], spends
-
-
-def _recent(now: datetime) -> dict[str, dict[pace.Owner, int]]:
-    """By period of a budget: what was charged to each owner within the time that tells its pace."""
-    found: dict[str, dict[pace.Owner, int]] = {}
-    for period, back in pace.LOOKS_BACK.items():
-        sums = CallMinute if back <= timedelta(hours=1) else CallHour
-        rows = sums.objects.filter(start__gte=now - back).order_by().values_list("agent", "channel", "key_prefix")
-        charged: dict[pace.Owner, int] = defaultdict(int)
-        for agent, channel, key, nano in rows.annotate(nano=Sum("charged_nano")):
-            for owner in pace.owners(agent, channel, key):
-                charged[owner] += nano
-        found[period] = charged
-    return found
 
 
 def _month(where: Q, now: datetime) -> Forecast:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Sum
-from django.db.models.functions import TruncDate
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_http_methods
 
-from agents.models import CallHour
+from agents import usage
 from budgets import invoices
 from budgets.models import Invoice
 from console import access
@@ -47,7 +44,7 @@ def invoice(request: HttpRequest, pk: int) -> HttpResponse:
     row = Invoice.objects.filter(pk=pk).first()
     if row is None:
         raise Http404
-    found, unnamed = invoices.compare(row.lines.all(), _ours(row.starts, row.ends))
+    found, unnamed = invoices.compare(row.lines.all(), usage.by_model_and_day(row.starts, row.ends))
     ours = sum(one.ours_nano or 0 for one in found)
     context: dict[str, Any] = {
         "invoice": row,
@@ -58,16 +55,3 @@ def invoice(request: HttpRequest, pk: int) -> HttpResponse:
         "flagged_above": invoices.FLAGGED,
     }
     return page(request, "invoice.html", context)
-
-
-def _ours(starts: date, ends: date) -> dict[tuple[str, date], tuple[int, int]]:
-    """Cost and unpriced calls by model and day (UTC)."""
-    since = datetime(starts.year, starts.month, starts.day, tzinfo=UTC)
-    until = datetime(ends.year, ends.month, ends.day, tzinfo=UTC) + timedelta(days=1)
-    rows = (
-        CallHour.objects.filter(start__gte=since, start__lt=until)
-        .order_by()
-        .annotate(day=TruncDate("start", tzinfo=UTC))
-    )
-    sums = rows.values_list("model", "day").annotate(nano=Sum("cost_nano"), without=Sum("unpriced"))
-    return {(model, day): (nano, without) for model, day, nano, without in sums}

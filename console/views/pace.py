@@ -36,11 +36,6 @@ class Paced:
         return f"{(Decimal(self.money.budget.limit_nano) / 4 / 1_000_000_000).normalize():f}"
 
 
-def owners(agent: str, channel: str, key: str) -> tuple[Owner, ...]:
-    """Whose budgets a call is charged to."""
-    return ("organisation", ""), ("agent", agent), ("channel", channel), ("key", key)
-
-
 def paced(
     money: Iterable[Money], recent: Mapping[str, Mapping[Owner, int]], raisable: Sequence[int], now: datetime
 ) -> list[Paced]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -52,6 +52,11 @@ class Asked:
     @property
     def hourly(self) -> bool:
         return self.period == "today"
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The filters as the groups are really called."""
+        return {name: "" if value == UNSAID else value for name, value in self.filters.items()}
 
     def address(self, **changes: str) -> str:
         """The query of the same page with some of it changed; an empty value leaves a filter out."""
@@ -125,6 +130,16 @@ class Line:
     @property
     def per_case(self) -> float | None:
         return self.turn_nano / self.cases if self.cases else None
+
+
+SUMMED = ("cost_nano", "calls", "unpriced", "estimated", "input_tokens", "cached_tokens", "output_tokens", "turn_nano")
+
+
+def together(lines: Sequence[Line]) -> Line:
+    """The whole of some lines, but for turns and cases, which are counted otherwise."""
+    saved = [line.saved_nano for line in lines if line.saved_nano is not None]
+    sums = {name: sum(getattr(line, name) for line in lines) for name in SUMMED}
+    return Line(**sums, saved_nano=sum(saved) if saved else None)
 
 
 COLUMNS: tuple[tuple[str, Any], ...] = (
