@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from agents import knowledge, releases
@@ -105,3 +107,13 @@ def make_scope(agent: Agent, slug: str = "web", stage: str = "narrow", release: 
     if release:
         releases.deploy(scope, release, actor="user:ada")
     return scope
+
+
+def entry(**fields: Any) -> dict[str, str]:
+    """An entry of the call stream as an attempt writes it: one good call of acme on the web, at this moment."""
+    given = {
+        "call_id": uuid.uuid4(), "attempt": 1, "at": datetime.now(UTC), "agent": "acme", "channel": "acme/web",
+        "scope": "acme/web", "model": "small", "status": "ok", "cost_nano": 1_000, "price": "exact",
+    }  # fmt: skip
+    found = {**given, **fields}
+    return {name: value.isoformat() if isinstance(value, datetime) else str(value) for name, value in found.items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
 
 import pytest
 from django.db import IntegrityError
 
 from agents import calls, partitions
 from agents.models import Agent, Call, CallBody, Channel
+from tests import world
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.now(UTC)
@@ -23,13 +23,7 @@ def channels() -> None:
     Channel.objects.create(agent=agent, slug="mail", name="Mail", keep_bodies_days=7)
 
 
-def entry(**fields: Any) -> dict[str, str]:
-    given = {
-        "call_id": str(uuid.uuid4()), "attempt": "1", "at": NOW.isoformat(), "agent": "acme", "channel": "acme/mail",
-        "model": "small", "status": "ok", "cost_nano": "1", "price": "exact", "request": "Where is it?",
-        "response": "Here.\x00",
-    }  # fmt: skip
-    return {**given, **{name: str(value) for name, value in fields.items()}}
+entry = partial(world.entry, at=NOW, channel="acme/mail", cost_nano=1, request="Where is it?", response="Here.\x00")
 
 
 def test_a_body_is_kept_once_and_only_where_the_channel_wants_it() -> None:

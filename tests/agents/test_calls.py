@@ -19,6 +19,7 @@ from agents import calls, entries, partitions
 from agents.connections import redis_sync
 from agents.models import Call, CallHour, CallMinute
 from guardrails.models import Finding
+from tests import world
 from tests.redis import empty_redis
 
 FOUND = {
@@ -37,12 +38,11 @@ def clean_redis() -> None:
 
 def entry(call_id: str = "", attempt: int = 1, **fields: Any) -> dict[str, str]:
     given = {
-        "call_id": call_id or str(uuid.uuid4()), "attempt": attempt, "at": "2026-11-23T10:00:00+00:00",
-        "purpose": "gateway", "agent": "acme", "channel": "acme/web", "scope": "acme/web", "release": "acme@r1",
-        "model": "small", "provider": "openai", "status": "ok", "input_tokens": 10, "output_tokens": 5,
-        "latency_ms": "12.50", "ttft_ms": "", "cost_nano": 20_000, "price": "exact", "key_prefix": "ph_abc",
+        "call_id": call_id or uuid.uuid4(), "attempt": attempt, "at": "2026-11-23T10:00:00+00:00",
+        "purpose": "gateway", "release": "acme@r1", "provider": "openai", "input_tokens": 10, "output_tokens": 5,
+        "latency_ms": "12.50", "ttft_ms": "", "cost_nano": 20_000, "key_prefix": "ph_abc",
     }  # fmt: skip
-    return {name: str(value) for name, value in {**given, **fields}.items()}
+    return world.entry(**{**given, **fields})
 
 
 def expired(call_id: str, attempt: int = 1, nano: int = 500_000) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from agents import calls, recount
 from agents.connections import redis_sync
 from budgets import ledger
 from budgets.models import Budget
+from tests import world
 from tests.redis import empty_redis
 
 pytestmark = pytest.mark.django_db
@@ -35,13 +36,7 @@ def budgets() -> dict[str, Budget]:
     }
 
 
-def entry(**fields: Any) -> dict[str, str]:
-    given = {
-        "call_id": str(uuid.uuid4()), "attempt": "1", "at": NOW.isoformat(), "agent": "acme", "channel": "acme/web",
-        "scope": "acme/web", "model": "small", "status": "ok", "cost_nano": "1000", "charged_nano": "1000",
-        "price": "exact",
-    }  # fmt: skip
-    return {**given, **{name: str(value) for name, value in fields.items()}}
+entry = partial(world.entry, at=NOW, charged_nano=1_000)
 
 
 def spent(budgets: dict[str, Budget]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import math
 import random
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,19 +18,15 @@ from hypothesis import strategies as st
 
 from agents import calls, partitions, usage
 from agents.models import Call, CallHour, CallMinute
+from tests import world
 
 pytestmark = pytest.mark.django_db
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
-def entry(**fields: Any) -> dict[str, str]:
-    given = {
-        "call_id": str(uuid.uuid4()), "attempt": "1", "at": NOON, "agent": "acme", "channel": "acme/web",
-        "scope": "acme/web", "model": "small", "tier": "small", "status": "ok", "input_tokens": 10, "output_tokens": 5,
-        "latency_ms": 100, "cost_nano": 1_000, "charged_nano": 1_000, "price": "exact",
-    }  # fmt: skip
-    found = {**given, **fields}
-    return {name: value.isoformat() if isinstance(value, datetime) else str(value) for name, value in found.items()}
+entry = partial(
+    world.entry, at=NOON, tier="small", input_tokens=10, output_tokens=5, latency_ms=100, charged_nano=1_000
+)
 
 
 def sums(model: Any) -> dict[str, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,14 +26,10 @@ DOLLAR = 10**9
 NOW = datetime.now(UTC)
 
 
-def call(**fields: Any) -> dict[str, str]:
-    given = {
-        "call_id": uuid.uuid4(), "attempt": 1, "at": NOW.isoformat(), "agent": "acme", "channel": "acme/web",
-        "scope": "acme/web", "release": "acme@r1", "model": "small", "tier": "small", "status": "ok",
-        "input_tokens": 1_000, "output_tokens": 200, "latency_ms": 250, "cost_nano": DOLLAR, "charged_nano": DOLLAR,
-        "largest_nano": 5 * DOLLAR, "price": "exact",
-    }  # fmt: skip
-    return {name: str(value) for name, value in {**given, **fields}.items()}
+call = partial(
+    world.entry, at=NOW, release="acme@r1", tier="small", input_tokens=1_000, output_tokens=200, latency_ms=250,
+    cost_nano=DOLLAR, charged_nano=DOLLAR, largest_nano=5 * DOLLAR,
+)  # fmt: skip
 
 
 @pytest.fixture
