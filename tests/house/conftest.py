@@ -20,6 +20,9 @@ START_S = 130  # bin/up gives up after 120 and says why
 STOP_S = 12  # bin/up promises 10
 NOT_INHERITED = {"DATABASE_URL", "REDIS_URL", "PILOTHOUSE_DATA", "DJANGO_SETTINGS_MODULE"}
 KEY = "ph_house001_" + "k" * 32
+WITH_PROVIDER = {
+    "PILOTHOUSE_API_KEY": KEY, "PILOTHOUSE_PROVIDER_ALLOWED_HOSTS": "127.0.0.1", "UPSTREAM_API_KEY": "sk-house",
+}  # fmt: skip
 
 
 class Instance:
@@ -127,8 +130,7 @@ def tmp_path() -> Iterator[Path]:
 @pytest.fixture(scope="package")
 def running() -> Iterator[Instance]:
     """An instance with the demo, for every test that leaves it able to serve the next."""
-    env = {"PILOTHOUSE_API_KEY": KEY, "PILOTHOUSE_PROVIDER_ALLOWED_HOSTS": "127.0.0.1", "UPSTREAM_API_KEY": "sk-house"}
-    with instance(**env) as started:
+    with instance(**WITH_PROVIDER) as started:
         yield started
 
 

@@ -29,7 +29,7 @@ from aiohttp import web
 
 from budgets import ledger
 from tests import world
-from tests.house.conftest import KEY, Instance, instance, wait_for
+from tests.house.conftest import KEY, WITH_PROVIDER, Instance, instance, wait_for
 from tests.house.test_kill import Caller, children
 from tests.upstream import Asked, Fails, Says, Upstream
 
@@ -96,8 +96,7 @@ class Load:
 @pytest.fixture(scope="module")
 def own() -> Iterator[Instance]:
     """An instance of this module's own: what is stopped here is missed by no other test."""
-    env = {"PILOTHOUSE_API_KEY": KEY, "PILOTHOUSE_PROVIDER_ALLOWED_HOSTS": "127.0.0.1", "UPSTREAM_API_KEY": "sk-house"}
-    with instance(**env) as started:
+    with instance(**WITH_PROVIDER) as started:
         yield started
 
 

@@ -21,6 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from django.db import connection
@@ -178,6 +179,19 @@ def upstream(gateway: Gateway) -> Upstream:
 def case() -> str:
     """A case reference that no other test uses."""
     return f"case-{uuid.uuid4().hex[:12]}"
+
+
+STORY = "".join(f"Sentence number {n} of a long and harmless story about parcels. " for n in range(30))
+MAIL = "Write to anna.kowalska@example.com for that. "
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+MODELS = ["small", "claude"]  # one of each dialect, at the same price
+
+
+def claude(gateway: Gateway, secret: str = "", **headers: str) -> anthropic.Anthropic:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return anthropic.Anthropic(
+        base_url=gateway.url, api_key=secret or gateway.secret, max_retries=0, default_headers=named, timeout=20
+    )
 
 
 def say(text: str) -> list[Any]:
