@@ -105,6 +105,7 @@ def caller(own: Instance, provider: Upstream) -> Caller:
     provider.forget()
     redis_of(own).delete(*(list(redis_of(own).scan_iter("ph:circuit*")) or ["-"]))
     made = Caller(own)
+    assert wait_for(made.drained, 30), "the test before this one may have killed it"
     made.deploy(world.served_by(provider.url, tiers={"small": ["small", "big"]}, default_tier="small"))
     assert wait_for(lambda: Load(made, "big").call()[1] == 200, 20)
     provider.forget()
@@ -203,6 +204,8 @@ def test_no_call_that_reached_its_provider_is_missing_or_doubled_though_the_gate
         for kill in range(KILLS):
             reached = len(load.good())
             assert wait_for(lambda reached=reached: len(load.good()) >= reached + 15, 40), "it answers again"  # type: ignore[misc]
+            # Processes of a server that was killed answer on for a moment: the new one has its own only then.
+            assert wait_for(lambda: bool(children(own.pid("web"))), 20)
             server = own.pid("web")
             victim = children(server)[0] if kill % 2 == 0 else server
             os.kill(victim, signal.SIGKILL)
