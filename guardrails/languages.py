@@ -12,12 +12,13 @@ from typing import Any
 
 import fasttext
 
-from guardrails.concepts import packs
+from guardrails.lexicon import languages
 from guardrails.normalise import fold
 
 UNKNOWN = "?"
 _BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
 _DIGIT = re.compile(r"\d")
+_ODD = re.compile(r"\d|@|://")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
 _WINDOW, _WINDOWS = 300, 12
@@ -45,7 +46,7 @@ class Guess:
 
 
 def covered_languages() -> frozenset[str]:
-    return frozenset(packs())
+    return frozenset(languages())
 
 
 @cache
@@ -83,12 +84,12 @@ def scripts(text: str) -> Mapping[str, int]:
 
 @cache
 def _known_scripts() -> frozenset[str]:
-    return frozenset(script for pack in packs().values() for script in pack.scripts)
+    return frozenset(script for pack in languages().values() for script in pack.scripts)
 
 
 @cache
 def _common_words() -> Mapping[str, frozenset[str]]:
-    return {code: pack.common for code, pack in packs().items()}
+    return {code: pack.common for code, pack in languages().items()}
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -126,11 +127,11 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
         if shares[best] < _UNMIXED and letters >= 2 * _MIXED_LETTERS:
             return _halves(text, spoken)
         return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
-    if letters < _SURE_LETTERS or best in packs():
+    if letters < _SURE_LETTERS or best in languages():
         # Names and fragments look like anything; a language with a pack is at least screened.
         if (code := _speaks(words, spoken)) is not None:
             return Guess(code, covered=True)
-        sure = 0.85 if best in packs() or len(words) < _LEAST_WORDS else 0.5
+        sure = 0.85 if best in languages() or len(words) < _LEAST_WORDS else 0.5
         return (
             Guess(UNKNOWN, covered=True)
             if shares[best] < sure and letters < _SURE_LETTERS
@@ -150,14 +151,15 @@ def _prose(text: str) -> str:
     """The text without code, addresses, links, numbers and codes such as KT-900: these say nothing about a language."""
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
     words = outside.split()
-    if _DIGIT.search(outside) or "@" in outside or "://" in outside:
-        words = [_DIGIT.sub("", word) for word in words if "@" not in word and "://" not in word and not _is_code(word)]
+    if _ODD.search(outside):
+        words = [_without_digits(word) if _ODD.search(word) else word for word in words]
     return " ".join(words)
 
 
-def _is_code(word: str) -> bool:
-    digits = len(_DIGIT.findall(word))
-    return digits * 4 >= len(word)
+def _without_digits(word: str) -> str:
+    bare = _DIGIT.sub("", word)
+    code = (len(word) - len(bare)) * 4 >= len(word)
+    return "" if code or "@" in bare or "://" in bare else bare
 
 
 def _foreign_script(counts: Mapping[str, int]) -> str | None:

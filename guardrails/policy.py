@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from guardrails import rules
-from guardrails.concepts import lexicon, packs
+from guardrails import lexicon, rules
+from guardrails.lexicon import languages
 from guardrails.rules import ACTIONS, Action, Rule
 
 
@@ -85,7 +85,7 @@ def compile_policy(content: Mapping[str, Any]) -> Policy:
         written = json.dumps(content, sort_keys=True, ensure_ascii=True)
     except (TypeError, ValueError) as error:
         raise PolicyError("A guardrail policy holds only what JSON can hold.") from error
-    key = hashlib.sha256(f"{written}\n{rules.digest()}\n{lexicon().digest}".encode()).hexdigest()
+    key = hashlib.sha256(f"{written}\n{rules.digest()}\n{lexicon.digest()}".encode()).hexdigest()
     if (policy := _compiled.get(key)) is None:
         policy = _compiled[key] = _policy(content, key)
         if len(_compiled) > _KEPT:
@@ -114,7 +114,7 @@ def _languages(value: Any) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise PolicyError("The languages of a guardrail policy are a list of codes.")
     for code in value:
-        if code not in packs():
+        if code not in languages():
             raise PolicyError(f"The guardrails have no pack for the language '{code}'.")
     return frozenset(value)
 
@@ -162,6 +162,6 @@ def refusal(policy: Policy, language: str) -> str:
     for code in (language, language.split("-", maxsplit=1)[0], "en"):
         if text := policy.refusals.get(code):
             return text
-        if code in packs():
-            return packs()[code].refusal
-    return packs()["en"].refusal
+        if code in languages():
+            return languages()[code].refusal
+    return languages()["en"].refusal

@@ -1,6 +1,7 @@
 """Rules over concepts: what `rules.yaml` says, and whether hits satisfy it."""
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,18 +10,21 @@ from typing import Any, Literal
 
 import yaml
 
-from guardrails.concepts import Hit
+from guardrails.lexicon import ANY_LANGUAGE, Hit, Scan, mask
 
 Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
+_STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
+    """`terms`: concepts that must all be there, the first within `window` characters of each other one."""
+
     id: str
     version: int
     family: str
@@ -29,55 +33,107 @@ class Rule:
     terms: tuple[frozenset[str], ...] = ()
     unless: frozenset[str] = frozenset()
     window: int = 0
+    masks: tuple[int, ...] = ()
 
-    def match(self, found: Mapping[str, Sequence[Hit]]) -> tuple[int, int] | None:
-        """The span, in the view, of the first place where every term is near the anchor."""
-        for anchor in _hits(found, self.terms[0]):
-            if places := self._place([anchor], found):
-                start, end = min(hit.start for hit in places), max(hit.end for hit in places)
-                if not self._excepted(found, start, end, places):
-                    return start, end
+    def match(self, found: "Found") -> tuple[int, int] | None:
+        """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
+        for anchor in found.of(self.terms[0])[0]:
+            left = [_TRIED ** len(self.terms)]
+            if place := self._place([anchor], anchor.languages, found, left):
+                return place
         return None
 
-    def _place(self, places: list[Hit], found: Mapping[str, Sequence[Hit]]) -> list[Hit] | None:
-        """The places with one more for each term that is left, none on top of another; nearest first."""
+    def _place(self, places: list[Hit], shared: int, found: "Found", left: list[int]) -> tuple[int, int] | None:
+        """The span once there is a place for each term that is left, none on top of another; nearest first."""
         if len(places) == len(self.terms):
-            return places
-        anchor, window = places[0], self.window
-        near = [
-            hit
-            for hit in _hits(found, self.terms[len(places)])
-            if hit.start - window < anchor.end
-            and anchor.start < hit.end + window
-            and not any(hit.start < other.end - 1 and other.start < hit.end - 1 for other in places)
-        ]
-        for hit in sorted(near, key=lambda hit: abs(hit.start - anchor.start))[:_TRIED]:
-            if whole := self._place([*places, hit], found):
+            return self._whole(places, shared, found)
+        anchor = places[0]
+        near = found.near(self.terms[len(places)], anchor.start - self.window, anchor.end + self.window)
+        free = [hit for hit in near if not any(_overlap(hit, other.start, other.end) for other in places)]
+        # The nearest first, but before all others those in a language that the places so far share.
+        free.sort(key=lambda hit: (not hit.languages & shared, abs(hit.start - anchor.start)))
+        for hit in free[:_TRIED]:
+            if left[0] <= 0:
+                break
+            left[0] -= 1
+            if whole := self._place([*places, hit], shared & hit.languages, found, left):
                 return whole
         return None
 
-    def _excepted(self, found: Mapping[str, Sequence[Hit]], start: int, end: int, places: Sequence[Hit]) -> bool:
+    def _whole(self, places: Sequence[Hit], shared: int, found: "Found") -> tuple[int, int] | None:
+        if not shared and not _two_languages(places):
+            return None
+        start, end = min(hit.start for hit in places), max(hit.end for hit in places)
+        return None if self._excepted(found, start, end, places) else (start, end)
+
+    def _excepted(self, found: "Found", start: int, end: int, places: Sequence[Hit]) -> bool:
         if not self.unless:
             return False
-        spoken = frozenset().union(*(hit.languages for hit in places))
-        return any(
-            hit.start < end - 1 and start < hit.end - 1 and hit.languages & spoken for hit in _hits(found, self.unless)
-        )
+        spoken = 0
+        for hit in places:
+            spoken |= hit.languages
+        return any(hit.languages & spoken and _overlap(hit, start, end) for hit in found.near(self.unless, start, end))
 
 
-def _hits(found: Mapping[str, Sequence[Hit]], term: frozenset[str]) -> Iterable[Hit]:
-    for concept in term:
-        yield from found.get(concept, ())
+def _overlap(hit: Hit, start: int, end: int) -> bool:
+    """Whether they share a letter; sharing a word's edge is being neighbours."""
+    return hit.start < end - 1 and start < hit.end - 1
+
+
+def _two_languages(places: Sequence[Hit]) -> bool:
+    """Whether two languages explain the words, each of which has a word too long to be there by chance."""
+    for first in places:
+        others = [hit for hit in places if not hit.languages & first.languages]
+        rest = ANY_LANGUAGE
+        for hit in others:
+            rest &= hit.languages
+        if rest and first.end - first.start >= _STRONG and all(hit.end - hit.start >= _STRONG for hit in others):
+            return True
+    return False
+
+
+class Found:
+    """The hits of one view, by the concepts of a term, in the order of their places."""
+
+    def __init__(self, scan: Scan, marks: Iterable[Hit]) -> None:
+        self._scan, self._marks = scan, list(marks)
+        self.present = scan.present | mask(hit.concept for hit in self._marks)
+        self._all: dict[str, list[Hit]] | None = None
+        self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
+
+    def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
+        """The term's hits, their starts, and the length of the longest."""
+        if (kept := self._terms.get(term)) is None:
+            by_concept = self._by_concept()
+            hits = sorted((hit for concept in term for hit in by_concept.get(concept, ())), key=lambda hit: hit.start)
+            longest = max((hit.end - hit.start for hit in hits), default=0)
+            kept = self._terms[term] = (hits, [hit.start for hit in hits], longest)
+        return kept
+
+    def near(self, term: frozenset[str], start: int, end: int) -> list[Hit]:
+        """The term's hits that reach into the span."""
+        hits, starts, longest = self.of(term)
+        low, high = bisect_left(starts, start - longest), bisect_left(starts, end)
+        return [hit for hit in hits[low:high] if hit.end > start]
+
+    def _by_concept(self) -> dict[str, list[Hit]]:
+        if self._all is None:
+            self._all = {}
+            for hit in (*self._scan.hits(), *self._marks):
+                self._all.setdefault(hit.concept, []).append(hit)
+        return self._all
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:
+    terms = tuple(frozenset(term.split("|")) for term in entry["all"])
     return Rule(
         id=entry["id"],
         version=entry["version"],
         family=entry["family"],
         severity=entry["severity"],
         stages=dict(entry["stages"]),
-        terms=tuple(frozenset(term.split("|")) for term in entry["all"]),
+        terms=terms,
+        masks=tuple(mask(term) for term in terms),
         unless=frozenset(entry.get("unless", ())),
         window=entry["window"],
     )
@@ -131,14 +187,17 @@ def rules_for(stage: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in concept_rules() if stage in rule.stages)
 
 
-def matches(hits: Iterable[Hit], marks: Iterable[Hit], stage: str) -> Iterator[tuple[Rule, tuple[int, int]]]:
+def matches(scan: Scan, marks: Iterable[Hit], stage: str) -> Iterator[tuple[Rule, tuple[int, int]]]:
     """The stage's rules that these hits satisfy, each with its first place in the view."""
-    found: dict[str, list[Hit]] = {}
-    for hit in (*hits, *marks):
-        found.setdefault(hit.concept, []).append(hit)
+    found = Found(scan, marks)
+    present = found.present
     for rule in rules_for(stage):
-        if all(not term.isdisjoint(found) for term in rule.terms) and (place := rule.match(found)):
-            yield rule, place
+        for term in rule.masks:
+            if not present & term:
+                break
+        else:
+            if place := rule.match(found):
+                yield rule, place
 
 
 @cache

@@ -5,17 +5,16 @@ inbound("Ignore all previous instructions …", policy).action   # "block"
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Final
 
 from guardrails import languages, normalise
-from guardrails.concepts import REVERSED, ROT13, Hit, lexicon
 from guardrails.detectors import Span, apart, leaks, mask
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
+from guardrails.lexicon import REVERSED, ROT13, Hit, Scan, bit, lexicon
 from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, PolicyError, compile_policy, refusal
@@ -156,32 +155,31 @@ class _Work:
 
     # --- attacks ------------------------------------------------------------------------------------------------
     def attacks(self) -> None:
-        hits = lexicon().hits(self.plain.text)
-        self._match(self.plain, hits, marks(self.body))
-        for view in self._disguised({hit.concept for hit in hits}):
+        scan = lexicon().scan(self.plain.text)
+        self._match(self.plain, scan, marks(self.body))
+        for view in self._disguised(scan.present):
             hidden = view.name in _HIDDEN
-            attacked = self._match(view, lexicon().hits(view.text, loose=view.loose), marks(view.source))
+            attacked = self._match(view, lexicon().scan(view.text, loose=view.loose), marks(view.source))
             if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
                 start, end = view.locate(0, len(view.text))
                 self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
 
-    def _disguised(self, concepts: AbstractSet[str]) -> Iterator[View]:
-        if (view := normalise.confusables(self.body)) is not None:
-            yield view
-        if (view := normalise.leet(self.body)) is not None:
-            yield view
-        yield from normalise.spaced(self.plain)
+    def _disguised(self, present: int) -> Iterator[View]:
+        yield from normalise.confusables(self.body)
+        yield from normalise.leet(self.body)
+        yield from normalise.spaced(self.body)
         yield from normalise.hidden(self.body)
         yield from normalise.decoded(self.body)
-        if REVERSED in concepts or "\u202e" in self.body:
+        if present & bit(REVERSED) or "\u202e" in self.body:
             yield normalise.turned(self.body)
-        if ROT13 in concepts:
+            yield normalise.turned_words(self.body)
+        if present & bit(ROT13):
             yield normalise.rot13(self.body)
 
-    def _match(self, view: View, hits: Iterable[Hit], marks: Iterable[Hit] = ()) -> bool:
+    def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
         """Report the rules that the view satisfies, each rule once; whether there were any."""
         matched = False
-        for rule, place in matches(hits, marks, self.stage):
+        for rule, place in matches(scan, marks, self.stage):
             matched = True
             if not any(rule.id == reported[0] for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))

@@ -1,0 +1,235 @@
+"""The words of every pack in one automaton, which finds all of them in one pass over a text.
+
+Packs are compiled as Python compiles modules: into `packs/__pycache__`, under the hash of all that goes in. Where that
+folder cannot be written, each process compiles for itself, a few seconds long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import marshal
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ahocorasick_rs import AhoCorasick, Implementation
+
+from guardrails import concepts, normalise
+from guardrails.concepts import PACKS, Language, Pack, pack_files, patterns_of
+from guardrails.normalise import fold, rot13
+
+REVERSED, ROT13 = "@reversed", "@rot13"
+ANY_LANGUAGE = -1  # as a mask: what belongs to no language goes with all of them
+_LOOSE_LEAST, _LOOSE_MOST = 3, 8  # letters of a pattern without edges
+_MARKER_LEAST = 7  # of word edges and letters; a longer word is known by its beginning
+_MARKER_LEAST_SHORT = 4  # of scripts that write no vowels, or syllables
+_MARKER_LEAST_BARE = 2
+_bits: dict[str, int] = {}
+
+
+def bit(concept: str) -> int:
+    """The concept as one bit, so that a set of concepts is a number (in this process only)."""
+    return _bits.setdefault(concept, 1 << len(_bits))
+
+
+def mask(names: Iterable[str]) -> int:
+    total = 0
+    for name in names:
+        total |= bit(name)
+    return total
+
+
+class Hit(NamedTuple):
+    """A concept's word at a place in a view, edges included. `languages`: a bit for each language that has it."""
+
+    concept: str
+    start: int
+    end: int
+    languages: int
+
+
+Meaning = tuple[tuple[str, int], ...]  # (concept, languages), …
+Table = dict[str, Meaning]
+
+
+class Scan:
+    """The words found in one view. `present` is the mask of their concepts; places are worked out when asked for."""
+
+    __slots__ = ("_meanings", "_raw", "present")
+
+    def __init__(self, raw: list[tuple[int, int, int]], meanings: list[Meaning], masks: list[int]) -> None:
+        self._raw, self._meanings = raw, meanings
+        present = 0
+        for index, _, _ in raw:
+            present |= masks[index]
+        self.present = present
+
+    def hits(self) -> list[Hit]:
+        meanings = self._meanings
+        return [
+            Hit(concept, start, end, languages)
+            for index, start, end in self._raw
+            for concept, languages in meanings[index]
+        ]
+
+
+class _Automaton:
+    def __init__(self, table: Table) -> None:
+        self._meanings = list(table.values())
+        self._masks = [mask(concept for concept, _ in meaning) for meaning in self._meanings]
+        self._machine = AhoCorasick(list(table), implementation=Implementation.ContiguousNFA, store_patterns=False)
+
+    def scan(self, text: str) -> Scan:
+        raw = self._machine.find_matches_as_indexes(text, overlapping=True)
+        return Scan(raw, self._meanings, self._masks)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Tables of patterns: with word edges, and without (for text whose words were closed up)."""
+
+    codes: tuple[str, ...]
+    strict: Table
+    loose: Table
+
+
+class Lexicon:
+    """Every word of some packs."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.codes = compiled.codes
+        self._strict = _Automaton(compiled.strict)
+        self._loose = _Automaton(compiled.loose)
+
+    def scan(self, text: str, *, loose: bool = False) -> Scan:
+        return (self._loose if loose else self._strict).scan(text)
+
+
+def lexicon_of(packs: Iterable[Pack]) -> Lexicon:
+    return Lexicon(compile_packs(packs))
+
+
+# --- compiling -----------------------------------------------------------------------------------------------------
+
+
+def compile_packs(packs: Iterable[Pack]) -> Compiled:
+    strict: dict[str, dict[str, int]] = {}
+    loose: dict[str, dict[str, int]] = {}
+    codes = []
+    for at, pack in enumerate(packs):
+        codes.append(pack.code)
+        for concept, stems in pack.words.items():
+            patterns = _needed({pattern for stem in stems for pattern in patterns_of(pack, stem)})
+            for pattern in patterns:
+                _add(strict, pattern, concept, 1 << at)
+                for marker, disguised in _markers(pattern, pack):
+                    _add(strict, disguised, marker, 1 << at)
+            bodies = {pattern.replace(" ", "")[:_LOOSE_MOST] for pattern in patterns}
+            for body in _needed({body for body in bodies if len(body) >= _LOOSE_LEAST or not pack.spaces}):
+                _add(loose, body, concept, 1 << at)
+    return Compiled(tuple(codes), _table(strict), _table(loose))
+
+
+def _add(table: dict[str, dict[str, int]], pattern: str, concept: str, language: int) -> None:
+    meaning = table.setdefault(pattern, {})
+    meaning[concept] = meaning.get(concept, 0) | language
+
+
+def _needed(patterns: set[str]) -> list[str]:
+    """Without those that begin as another one does, or a word of which does: where they are, it is, too."""
+    return sorted(
+        pattern
+        for pattern in patterns
+        if not any(
+            pattern[start:end] in patterns
+            for start in (at for at, letter in enumerate(pattern) if at == 0 or letter == " ")
+            for end in range(start + 1, len(pattern) + (start > 0))
+        )
+    )
+
+
+def _markers(pattern: str, pack: Pack) -> Iterable[tuple[str, str]]:
+    """What tells that a text may be written backwards, or letter for letter in ROT13."""
+    whole = unicodedata.normalize("NFC", pattern)
+    if not pack.spaces or len(whole) < len(pattern):  # letters made of several fold in their own order
+        if len(whole) >= _MARKER_LEAST_BARE:
+            yield REVERSED, _edged(whole[::-1])
+        return
+    words = [f" {word}" if f" {word}" in pattern else word for word in pattern.split()]
+    longest = max(words, key=len)[:_MARKER_LEAST]
+    if len(longest) == _MARKER_LEAST:
+        yield REVERSED, longest[::-1]
+        if re.fullmatch(r" [a-z]+", longest):
+            yield ROT13, " " + rot13(longest).text.strip()
+    elif len(pattern) > (_MARKER_LEAST if longest.isascii() else _MARKER_LEAST_SHORT):
+        yield REVERSED, pattern[::-1]
+
+
+def _edged(text: str) -> str:
+    """Folded, with the edges that it has."""
+    return (" " if text[0] == " " else "") + fold(text).strip() + (" " if text[-1] == " " else "")
+
+
+def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
+    same: dict[Meaning, Meaning] = {}
+    meanings = ((pattern, tuple(sorted(meaning.items()))) for pattern, meaning in sorted(found.items()))
+    return {pattern: same.setdefault(meaning, meaning) for pattern, meaning in meanings}
+
+
+# --- the compiled file ---------------------------------------------------------------------------------------------
+
+
+@cache
+def digest() -> str:
+    """The hash of every pack, and of the code that compiles them."""
+    sources = [*pack_files(), Path(__file__), *(Path(str(module.__file__)) for module in (concepts, normalise))]
+    whole = hashlib.sha256(f"{sys.implementation.cache_tag} {unicodedata.unidata_version}".encode())
+    for path in sources:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _compile_all() -> dict[str, Any]:
+    packs = concepts.packs()
+    compiled = compile_packs(packs.values())
+    heads = [(p.code, p.name, p.scripts, p.refusal, p.common) for p in packs.values()]
+    return {"codes": compiled.codes, "strict": compiled.strict, "loose": compiled.loose, "languages": heads}
+
+
+def _parts(*names: str) -> list[Any]:
+    """Parts of the compiled packs, from the file where there is one."""
+    folder = PACKS / "__pycache__" / digest()[:32]
+    try:
+        return [marshal.loads((folder / name).read_bytes()) for name in names]  # noqa: S302  as trusted as a .pyc
+    except (OSError, ValueError, EOFError, TypeError):
+        made = _compile_all()
+        _write(folder, made)
+        return [made[name] for name in names]
+
+
+def _write(folder: Path, made: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part in made.items():
+            draft = folder / f"{name}.{os.getpid()}"
+            draft.write_bytes(marshal.dumps(part))
+            draft.replace(folder / name)
+
+
+@cache
+def languages() -> Mapping[str, Language]:
+    """The languages that packs cover, by code."""
+    (heads,) = _parts("languages")
+    return {head[0]: Language(*head) for head in heads}
+
+
+@cache
+def lexicon() -> Lexicon:
+    return Lexicon(Compiled(*_parts("codes", "strict", "loose")))
