@@ -115,7 +115,7 @@ def test_a_text_made_to_keep_rules_busy_is_work_in_proportion_to_its_length(monk
 
     def work(length: int) -> int:
         steps[0] = 0
-        inbound(("ignore ignore system forget reveal " * length)[:length], POLICY)
+        inbound(("please ignore all my own earlier instructions, " * length)[:length], POLICY)
         return steps[0]
 
     assert 0 < work(40_000) <= 10 * work(5_000)
