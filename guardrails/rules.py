@@ -23,7 +23,10 @@ RULES = Path(__file__).with_name("rules.yaml")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`terms`: concepts that must all be there, the first within `window` characters of each other one."""
+    """`terms`: concepts that must all be there, the first within `window` characters of each other one.
+
+    `grey`: alone it says too little; a policy with a judge asks it.
+    """
 
     id: str
     version: int
@@ -33,6 +36,7 @@ class Rule:
     terms: tuple[frozenset[str], ...] = ()
     unless: frozenset[str] = frozenset()
     window: int = 0
+    grey: bool = False
     masks: tuple[int, ...] = ()
 
     def match(self, found: "Found") -> tuple[int, int] | None:
@@ -136,6 +140,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         masks=tuple(mask(term) for term in terms),
         unless=frozenset(entry.get("unless", ())),
         window=entry["window"],
+        grey=entry.get("grey", False),
     )
 
 

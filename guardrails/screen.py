@@ -177,10 +177,10 @@ class _Work:
             yield normalise.rot13(self.body)
 
     def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
-        """Report the rules that the view satisfies, each rule once; whether there were any."""
+        """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
         for rule, place in matches(scan, marks, self.stage):
-            matched = True
+            matched = matched or not rule.grey
             if not any(rule.id == reported[0] for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))
         return matched

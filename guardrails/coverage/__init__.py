@@ -78,13 +78,13 @@ def concepts_of(family: str) -> frozenset[str]:
 
 
 def _rules(family: str) -> tuple[Rule, ...]:
-    return tuple(rule for rule in concept_rules() if rule.family == family)
+    return tuple(rule for rule in concept_rules() if rule.family == family and not rule.grey)
 
 
 def caught(text: str, family: str, stage: str, lexicon: Lexicon) -> bool:
     """Whether the words of this lexicon alone make one of the family's rules act."""
     view = plain(text)
-    return any(rule.family == family for rule, _ in matches(lexicon.scan(view.text), marks(text), stage))
+    return any(rule.family == family and not rule.grey for rule, _ in matches(lexicon.scan(view.text), marks(text), stage))
 
 
 def _cell(family: str, stage: str, pack: Pack, alone: Lexicon) -> Cell:
