@@ -39,6 +39,10 @@ class Rule:
     grey: bool = False
     masks: tuple[int, ...] = ()
 
+    def action(self, stage: Stage | str) -> Action:
+        """The default on a stage: what holds for documents holds for what tools say, where nothing else is said."""
+        return self.stages.get(stage) or (self.stages.get("passage", "allow") if stage == "tool" else "allow")
+
     def match(self, found: "Found") -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
         for anchor in found.of(self.terms[0])[0]:
@@ -174,6 +178,10 @@ DETECTOR_RULES: tuple[Rule, ...] = (
     _detector("canary", "canary", "critical", outbound="block"),
     _detector("prompt-leak", "prompt_leak", "critical", outbound="block"),
     _detector("unsafe-link", "unsafe_link", "high", outbound="redact"),
+    _detector("out-of-scope", "out_of_scope", "medium", outbound="escalate"),
+    _detector("ungrounded", "ungrounded", "medium", outbound="escalate"),
+    _detector("judged-attack", "judged", "high", inbound="block", passage="block"),
+    _detector("judge-failed", "judge_failed", "medium", inbound="escalate", passage="escalate"),
 )
 
 
@@ -189,7 +197,8 @@ def families() -> frozenset[str]:
 
 @cache
 def rules_for(stage: str) -> tuple[Rule, ...]:
-    return tuple(rule for rule in concept_rules() if stage in rule.stages)
+    stages = {"passage", "tool"} if stage == "tool" else {stage}
+    return tuple(rule for rule in concept_rules() if not stages.isdisjoint(rule.stages))
 
 
 def matches(scan: Scan, marks: Iterable[Hit], stage: str) -> Iterator[tuple[Rule, tuple[int, int]]]:

@@ -11,14 +11,16 @@ from typing import Final
 
 from guardrails import languages, normalise
 from guardrails.detectors import Span, apart, leaks, mask
+from guardrails.detectors.grounding import ungrounded
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
 from guardrails.lexicon import REVERSED, ROT13, Hit, Scan, bit, lexicon
 from guardrails.marks import marks
 from guardrails.normalise import View
-from guardrails.policy import DEFAULT_POLICY, Policy, PolicyError, compile_policy, refusal
-from guardrails.rules import ACTIONS, Action, Severity, matches, rules
+from guardrails.policy import DEFAULT_POLICY, Policy, refusal
+from guardrails.reading import PolicyError, compile_policy
+from guardrails.rules import ACTIONS, Action, Rule, Severity, matches
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -31,6 +33,7 @@ __all__ = [
     "outbound",
     "passage",
     "refusal",
+    "tool",
 ]
 
 EXCERPT: Final = 200
@@ -42,7 +45,10 @@ _ENCODED: Final = frozenset({"base64", "hex", "percent", "escapes", "entities", 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One finding without its context. `start` and `end` are places in the text as it came; `excerpt` is redacted."""
+    """One finding without its context. `start` and `end` are places in the text as it came; `excerpt` is redacted.
+
+    `would`: what the rule does where it is enforced; `action` is less where the policy only logs or allows the words.
+    """
 
     rule: str
     family: str
@@ -53,11 +59,15 @@ class Seen:
     start: int
     end: int
     excerpt: str
+    would: Action = "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """What screening found: the findings' worst action, the text (redacted where one says so), microseconds."""
+    """What screening found: the findings' worst action, the text (redacted where one says so), microseconds.
+
+    `grey`: nothing acts, but a rule of the grey zone saw something, and the policy has a judge for that.
+    """
 
     action: Action
     text: str
@@ -65,6 +75,7 @@ class Screening:
     language: str
     covered: bool
     us: int
+    grey: bool = False
 
 
 def inbound(text: str, policy: Policy, *, languages: Sequence[str] | None = None) -> Screening:
@@ -73,8 +84,13 @@ def inbound(text: str, policy: Policy, *, languages: Sequence[str] | None = None
 
 
 def passage(text: str, policy: Policy) -> Screening:
-    """Screen text that a document or a tool brought: data, in which orders to the assistant have no business."""
+    """Screen a passage of a document: data, in which orders to the assistant have no business."""
     return _brought("passage", text, policy, policy.languages)
+
+
+def tool(text: str, policy: Policy) -> Screening:
+    """Screen what a tool answered: as a document, and nobody asks for anything in it."""
+    return _brought("tool", text, policy, policy.languages)
 
 
 def _brought(stage: str, text: str, policy: Policy, spoken: frozenset[str]) -> Screening:
@@ -86,6 +102,7 @@ def _brought(stage: str, text: str, policy: Policy, spoken: frozenset[str]) -> S
     guess = languages.detect(work.without_spans(), spoken)
     work.language = guess.code
     work.attacks()
+    work.custom()
     if not guess.covered:
         work.report("uncovered-language", "plain", 0, len(work.body))
     return work.screening(covered=guess.covered, began=began)
@@ -98,8 +115,12 @@ def outbound(
     system_prompt: str = "",
     canary: str = "",
     sources: Sequence[str] = (),
+    grounded: bool = False,
 ) -> Screening:
-    """Screen an answer. `sources` are what it may repeat: passages, tool results, what the customer said."""
+    """Screen an answer. `sources` are what it may repeat: passages, tool results, what the customer said.
+
+    `grounded`: the sources are all that it may know, so figures and quotations must come from them.
+    """
     began = perf_counter_ns()
     work = _Work("outbound", text, policy)
     work.measure()
@@ -109,6 +130,13 @@ def outbound(
     for span in unsafe_links(work.body, "\n".join((*sources, system_prompt)).lower()):
         work.span(span, "unsafe-link")
     work.leaks(system_prompt, canary, sources)
+    if grounded:
+        for span in ungrounded(work.body, (*sources, system_prompt)):
+            work.report("ungrounded", "plain", span.start, span.end)
+    if policy.topics is not None:
+        for span in policy.topics.outside(work.body):
+            work.report("out-of-scope", "plain", span.start, span.end)
+    work.custom()
     return work.screening(covered=guess.covered, began=began)
 
 
@@ -180,10 +208,23 @@ class _Work:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
         for rule, place in matches(scan, marks, self.stage):
+            if rule.grey and not self.policy.judged(self.stage):
+                continue
             matched = matched or not rule.grey
             if not any(rule.id == reported[0] for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))
         return matched
+
+    def custom(self) -> None:
+        for entry in self.policy.custom:
+            if self.stage in entry.rule.stages and (found := entry.pattern.search(self.body)):
+                self._custom(entry.rule, *found.span())
+
+    def _custom(self, rule: Rule, start: int, end: int) -> None:
+        if self.policy.would(rule, self.stage) == "redact":
+            self.span(Span(rule.id, start, end, f"[{rule.id}]"), rule.id)
+        else:
+            self.report(rule.id, "plain", start, end)
 
     # --- outbound -----------------------------------------------------------------------------------------------
     def private_data(self, sources: Sequence[str]) -> None:
@@ -213,36 +254,42 @@ class _Work:
     # --- the result ---------------------------------------------------------------------------------------------
     def screening(self, *, covered: bool, began: int) -> Screening:
         masks = apart(span for span, _ in self.spans)
-        redacted = [span for span, rule in self.spans if self._action(rule) == "redact"]
         kept = {id(span) for span in masks}
+        redacted = [span for span, rule in self.spans if self._action(rule, span.start, span.end) == "redact"]
         findings = [self._seen(rule, "plain", s.start, s.end, masks) for s, rule in self.spans if id(s) in kept]
         findings += [self._seen(*reported, masks) for reported in self.seen]
-        actions: list[Action] = [finding.action for finding in findings]
         findings.sort(key=lambda finding: -ACTIONS.index(finding.action))
+        action: Action = findings[0].action if findings else "allow"
+        grey = [finding for finding in findings if self.policy.rules[finding.rule].grey]
+        if grey and action in ("block", "escalate"):  # settled without a judge
+            findings = [finding for finding in findings if finding not in grey]
         return Screening(
-            action=max(actions, key=ACTIONS.index, default="allow"),
+            action=action,
             text=mask(self.body, redacted) if redacted else self.text,
             findings=tuple(findings[:_MOST_FINDINGS]),
             language=self.language,
             covered=covered,
             us=(perf_counter_ns() - began) // 1000,
+            grey=bool(grey) and action not in ("block", "escalate"),
         )
 
-    def _action(self, rule: str) -> Action:
-        return self.policy.action(rules()[rule], self.stage)
+    def _action(self, rule: str, start: int, end: int) -> Action:
+        action = self.policy.action(self.policy.rules[rule], self.stage)
+        return "allow" if action != "allow" and self.policy.allows(rule, self.body, start, end) else action
 
     def _seen(self, name: str, view: str, start: int, end: int, masks: Sequence[Span]) -> Seen:
-        rule = rules()[name]
+        rule = self.policy.rules[name]
         return Seen(
             rule=rule.id,
             family=rule.family,
-            action=self.policy.action(rule, self.stage),
+            action=self._action(name, start, end),
             severity=rule.severity,
             language=self.language,
             view=view,
             start=start,
             end=end,
             excerpt=_excerpt(self.body, start, end, masks),
+            would=self.policy.would(rule, self.stage),
         )
 
 

@@ -84,7 +84,9 @@ def _rules(family: str) -> tuple[Rule, ...]:
 def caught(text: str, family: str, stage: str, lexicon: Lexicon) -> bool:
     """Whether the words of this lexicon alone make one of the family's rules act."""
     view = plain(text)
-    return any(rule.family == family and not rule.grey for rule, _ in matches(lexicon.scan(view.text), marks(text), stage))
+    return any(
+        rule.family == family and not rule.grey for rule, _ in matches(lexicon.scan(view.text), marks(text), stage)
+    )
 
 
 def _cell(family: str, stage: str, pack: Pack, alone: Lexicon) -> Cell:
