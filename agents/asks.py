@@ -70,9 +70,9 @@ class Ask:
         return self.caller.live
 
     @property
-    def customer_words(self) -> list[str]:
-        """What the customer said themselves: repeating it to them leaks nothing."""
-        return [self.message, *(text for who, text in self.history if who == "customer")]
+    def said(self) -> list[str]:
+        """What was said in the case: repeating it to this customer leaks nothing and claims nothing new."""
+        return [self.message, *(text for _, text in self.history)]
 
     def on(self, caller: Caller) -> Ask:
         return replace(self, caller=caller)

@@ -33,7 +33,9 @@ __all__ = [
     "outbound",
     "passage",
     "refusal",
+    "regenerates",
     "tool",
+    "with_finding",
 ]
 
 EXCERPT: Final = 200
@@ -138,6 +140,27 @@ def outbound(
             work.report("out-of-scope", "plain", span.start, span.end)
     work.custom()
     return work.screening(covered=guess.covered, began=began)
+
+
+def regenerates(seen: Screening, policy: Policy) -> bool:
+    """Whether an answer that is withheld for this is worth asking for once more."""
+    stopped = {found.family for found in seen.findings if found.action in ("block", "escalate")}
+    return bool(stopped) and stopped <= policy.regenerate
+
+
+def with_finding(
+    seen: Screening, policy: Policy, stage: str, rule: str, says: str, *, act: Action | None = None
+) -> Screening:
+    """The screening with one finding more, about the whole text; what is grey in it is settled by that."""
+    known = policy.rules[rule]
+    enforced = act or policy.would(known, stage)
+    action = enforced if policy.enforce and rule not in policy.log_only else "allow"
+    excerpt = " ".join(normalise.printable(says).split())[:EXCERPT]
+    found = Seen(
+        rule, known.family, action, known.severity, seen.language, "whole", 0, len(seen.text), excerpt, enforced
+    )
+    worse = max(action, seen.action, key=ACTIONS.index)
+    return replace(seen, action=worse, findings=(found, *seen.findings), grey=False)
 
 
 def _private(body: str) -> list[Span]:
