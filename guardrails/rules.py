@@ -72,14 +72,14 @@ class Rule:
         if not shared and not _two_languages(places):
             return None
         start, end = min(hit.start for hit in places), max(hit.end for hit in places)
-        return None if self._excepted(found, start, end, places) else (start, end)
+        spoken = shared
+        for hit in () if shared else places:
+            spoken |= hit.languages
+        return None if self._excepted(found, start, end, spoken) else (start, end)
 
-    def _excepted(self, found: "Found", start: int, end: int, places: Sequence[Hit]) -> bool:
+    def _excepted(self, found: "Found", start: int, end: int, spoken: int) -> bool:
         if not self.unless:
             return False
-        spoken = 0
-        for hit in places:
-            spoken |= hit.languages
         return any(hit.languages & spoken and _overlap(hit, start, end) for hit in found.near(self.unless, start, end))
 
 
@@ -89,13 +89,14 @@ def _overlap(hit: Hit, start: int, end: int) -> bool:
 
 
 def _two_languages(places: Sequence[Hit]) -> bool:
-    """Whether two languages explain the words, each of which has a word too long to be there by chance."""
+    """Whether a language has two of the words or more, and one other language the rest, none there by chance."""
     for first in places:
         others = [hit for hit in places if not hit.languages & first.languages]
         rest = ANY_LANGUAGE
         for hit in others:
             rest &= hit.languages
-        if rest and first.end - first.start >= _STRONG and all(hit.end - hit.start >= _STRONG for hit in others):
+        strong = all(hit.end - hit.start >= _STRONG for hit in (first, *others))
+        if rest and strong and len(places) > 2:
             return True
     return False
 

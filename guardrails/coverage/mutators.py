@@ -8,6 +8,7 @@ from typing import Final
 
 _TO_CYRILLIC = str.maketrans("aeopcxyAEOPCXTKMHB", "аеорсхуАЕОРСХТКМНВ")
 _TO_LATIN = str.maketrans("аеорсхуіАЕОРСХТКМНВІοινΟΑΕΚΜΝΤΡΧΥΒΗΙ", "aeopcxyiAEOPCXTKMHBIoivOAEKMNTPXYBHI")
+_DIGIT_AS_LETTER = re.compile(r"(?<!\S)\d[^\W\d_]{2}|[^\W\d_]\d[^\W\d_]")
 _DIGIT = re.compile(r"\d")
 _LEET = {
     "LATIN": str.maketrans("aeioAEIO", "43!043!0"),
@@ -51,6 +52,9 @@ def homoglyphs(text: str) -> str:
 
 
 def leet(text: str) -> str:
+    """Digits for letters, but where a text has them already, as Arabic in Latin letters does."""
+    if _DIGIT_AS_LETTER.search(text):
+        return text
     table = _LEET.get(_script(text), {})
     return " ".join(
         word if _is_address(word) or _DIGIT.search(word) else word.translate(table) for word in text.split()
