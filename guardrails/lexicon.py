@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ahocorasick_rs import AhoCorasick, Implementation
+from simplemma import is_known
 
 from guardrails import concepts, normalise
 from guardrails.concepts import PACKS, Language, Pack, pack_files, patterns_of
@@ -27,6 +28,10 @@ from guardrails.normalise import fold, rot13
 
 REVERSED, ROT13 = "@reversed", "@rot13"
 ANY_LANGUAGE = -1  # as a mask: what belongs to no language goes with all of them
+# Beside the languages: an English word that a pack has because people there use it. Such words alone are English, so
+# that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
+LOAN = 1 << 62
+_LOAN_LEAST = 3
 _LOOSE_LEAST, _LOOSE_MOST = 3, 8  # letters of a pattern without edges
 _MARKER_LEAST = 7  # of word edges and letters; a longer word is known by its beginning
 _MARKER_LEAST_SHORT = 4  # of scripts that write no vowels, or syllables
@@ -60,12 +65,17 @@ Table = dict[str, Meaning]
 
 
 class Scan:
-    """The words found in one view. `present` is the mask of their concepts; places are worked out when asked for."""
+    """The words found in one view. `present` is the mask of their concepts; places are worked out when asked for.
 
-    __slots__ = ("_meanings", "_raw", "present")
+    `english` is the bit of English among the languages of hits.
+    """
 
-    def __init__(self, raw: list[tuple[int, int, int]], meanings: list[Meaning], masks: list[int]) -> None:
-        self._raw, self._meanings = raw, meanings
+    __slots__ = ("_meanings", "_raw", "english", "present")
+
+    def __init__(
+        self, raw: list[tuple[int, int, int]], meanings: list[Meaning], masks: list[int], english: int
+    ) -> None:
+        self._raw, self._meanings, self.english = raw, meanings, english
         present = 0
         for index, _, _ in raw:
             present |= masks[index]
@@ -81,14 +91,15 @@ class Scan:
 
 
 class _Automaton:
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, english: int) -> None:
+        self._english = english
         self._meanings = list(table.values())
         self._masks = [mask(concept for concept, _ in meaning) for meaning in self._meanings]
         self._machine = AhoCorasick(list(table), implementation=Implementation.ContiguousNFA, store_patterns=False)
 
     def scan(self, text: str) -> Scan:
         raw = self._machine.find_matches_as_indexes(text, overlapping=True)
-        return Scan(raw, self._meanings, self._masks)
+        return Scan(raw, self._meanings, self._masks, self._english)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +116,9 @@ class Lexicon:
 
     def __init__(self, compiled: Compiled) -> None:
         self.codes = compiled.codes
-        self._strict = _Automaton(compiled.strict)
-        self._loose = _Automaton(compiled.loose)
+        english = 1 << self.codes.index("en") if "en" in self.codes else 0
+        self._strict = _Automaton(compiled.strict, english)
+        self._loose = _Automaton(compiled.loose, english)
 
     def scan(self, text: str, *, loose: bool = False) -> Scan:
         return (self._loose if loose else self._strict).scan(text)
@@ -128,13 +140,18 @@ def compile_packs(packs: Iterable[Pack]) -> Compiled:
         for concept, stems in pack.words.items():
             patterns = _needed({pattern for stem in stems for pattern in patterns_of(pack, stem)})
             for pattern in patterns:
-                _add(strict, pattern, concept, 1 << at)
+                _add(strict, pattern, concept, 1 << at | (LOAN if _is_english(pattern) else 0))
                 for marker, disguised in _markers(pattern, pack):
                     _add(strict, disguised, marker, 1 << at)
             bodies = {pattern.replace(" ", "")[:_LOOSE_MOST] for pattern in patterns}
             for body in _needed({body for body in bodies if len(body) >= _LOOSE_LEAST or not pack.spaces}):
                 _add(loose, body, concept, 1 << at)
     return Compiled(tuple(codes), _table(strict), _table(loose))
+
+
+@cache
+def _is_english(pattern: str) -> bool:
+    return pattern.isascii() and all(len(w) >= _LOAN_LEAST and is_known(w, lang="en") for w in pattern.split())
 
 
 def _add(table: dict[str, dict[str, int]], pattern: str, concept: str, language: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from guardrails.lexicon import ANY_LANGUAGE, Hit, Scan, mask
+from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, mask
 
 Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
@@ -69,18 +69,22 @@ class Rule:
         return None
 
     def _whole(self, places: Sequence[Hit], shared: int, found: "Found") -> tuple[int, int] | None:
-        if not shared and not _two_languages(places):
+        if not _is_spoken(shared, found.english) and not _with_english(places, found.english):
             return None
         start, end = min(hit.start for hit in places), max(hit.end for hit in places)
-        spoken = shared
-        for hit in () if shared else places:
+        spoken = 0
+        for hit in places:
             spoken |= hit.languages
-        return None if self._excepted(found, start, end, spoken) else (start, end)
+        return None if self._excepted(found, start, end, shared, spoken) else (start, end)
 
-    def _excepted(self, found: "Found", start: int, end: int, spoken: int) -> bool:
+    def _excepted(self, found: "Found", start: int, end: int, shared: int, spoken: int) -> bool:
+        """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""
         if not self.unless:
             return False
-        return any(hit.languages & spoken and _overlap(hit, start, end) for hit in found.near(self.unless, start, end))
+        return any(
+            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) and _overlap(hit, start, end)
+            for hit in found.near(self.unless, start, end)
+        )
 
 
 def _overlap(hit: Hit, start: int, end: int) -> bool:
@@ -88,23 +92,25 @@ def _overlap(hit: Hit, start: int, end: int) -> bool:
     return hit.start < end - 1 and start < hit.end - 1
 
 
-def _two_languages(places: Sequence[Hit]) -> bool:
-    """Whether a language has two of the words or more, and one other language the rest, none there by chance."""
-    for first in places:
-        others = [hit for hit in places if not hit.languages & first.languages]
-        rest = ANY_LANGUAGE
-        for hit in others:
-            rest &= hit.languages
-        strong = all(hit.end - hit.start >= _STRONG for hit in (first, *others))
-        if rest and strong and len(places) > 2:
-            return True
-    return False
+def _is_spoken(shared: int, english: int) -> bool:
+    """Whether there is a language that has all the words; English, where they are all English words."""
+    return bool(shared & english if shared & LOAN else shared)
+
+
+def _with_english(places: Sequence[Hit], english: int) -> bool:
+    """Whether English, which people mix into every language, and one other have the words, none of them by chance."""
+    others = [hit for hit in places if not hit.languages & english]
+    rest = ANY_LANGUAGE
+    for hit in others:
+        rest &= hit.languages
+    return bool(rest & ~LOAN) and 1 < len(places) and all(hit.end - hit.start >= _STRONG for hit in places)
 
 
 class Found:
     """The hits of one view, by the concepts of a term, in the order of their places."""
 
     def __init__(self, scan: Scan, marks: Iterable[Hit]) -> None:
+        self.english = scan.english
         self._scan, self._marks = scan, list(marks)
         self.present = scan.present | mask(hit.concept for hit in self._marks)
         self._all: dict[str, list[Hit]] | None = None
