@@ -21,6 +21,7 @@ _DIGIT = re.compile(r"\d")
 _ODD = re.compile(r"\d|@|://")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
+_UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 300, 12
 _KIN = {
     "nb": "no",
@@ -32,6 +33,9 @@ _KIN = {
     "zh-Hant": "zh",
     "arz": "ar",
     "fil": "tl",
+    "bs": "hr",
+    "sr-Latin": "hr",  # one language with Croatian as far as words of attacks go
+    "ms": "id",
 }
 _SCRIPT_RUN = {"Han": 5, "Hiragana": 5, "Katakana": 6, "Hangul": 5}
 _SCRIPT_RUN_OTHERS = 12
@@ -93,22 +97,23 @@ def _common_words() -> Mapping[str, frozenset[str]]:
 
 
 def _shares(text: str) -> dict[str, float]:
-    labels, chances = _model().predict(text, k=6)
+    labels, chances = _model().predict(text, k=10)
     shares: dict[str, float] = {}
+    latin = not _BEYOND_LATIN.search(text)
     for label, chance in zip(labels, chances, strict=True):
         code = label.removeprefix("__label__")
-        code = _KIN.get(code, code)
+        code = _KIN.get(f"{code}-Latin" if latin and code == "sr" else code, code)
         shares[code] = shares.get(code, 0.0) + float(chance)
     return shares
 
 
-def _speaks(words: list[str], codes: AbstractSet[str]) -> str | None:
-    """The covered language whose commonest words make up a third of these."""
+def _speaks(words: list[str], codes: AbstractSet[str], share: float = 1 / 3) -> str | None:
+    """The covered language whose commonest words make up that share of these."""
     best, most = None, 0
     for code, common in _common_words().items():
         if code in codes and (count := sum(word in common for word in words)) > most:
             best, most = code, count
-    return best if most * 3 >= len(words) else None
+    return best if most >= share * len(words) else None
 
 
 def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
@@ -126,6 +131,9 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
     if ours >= sum(shares.values()) - ours:
         if shares[best] < _UNMIXED and letters >= 2 * _MIXED_LETTERS:
             return _halves(text, spoken)
+        if ours < _UNSURE and letters >= _SURE_LETTERS:  # it looks like nothing that the model knows
+            code = _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, _SOME)
+            return Guess(code, covered=True) if code else Guess(UNKNOWN, covered=False)
         return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
     if letters < _SURE_LETTERS or best in languages():
         # Names and fragments look like anything; a language with a pack is at least screened.

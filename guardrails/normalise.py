@@ -9,7 +9,7 @@ import binascii
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
 from itertools import islice
@@ -199,10 +199,12 @@ _CYRILLIC_TO_LATIN, _TO_CYRILLIC = _lookalikes(
 )
 _GREEK_TO_LATIN, _TO_GREEK = _lookalikes("αενορικτυχβηωγσμΑΕΟΡΙΚΤΥΧΒΗΜΝΖ", "aevopiktuxbnwyouAEOPIKTYXBHMNZ")
 _TO_LATIN = {**_CYRILLIC_TO_LATIN, **_GREEK_TO_LATIN}
+_NO_TWINS = dict.fromkeys(map(ord, "аеорсхуіАЕОРСХКМНТВІaeopcxyiAEOPCXKMHTBIοινΟΑΕΙΚΜΝΤΡΧΥΒΗ"), " ")
 _GREEK, _CYRILLIC = re.compile("[\u0370-\u03ff]"), re.compile("[\u0400-\u052f]")
 _LATIN = re.compile("[a-zA-Z\u00c0-\u024f\u1e00-\u1eff]")
 _WORD = re.compile("[a-zA-Z\u00c0-\u024f\u1e00-\u1eff\u0300-\u052f]+")
-_SCRIPTS: tuple[tuple[re.Pattern[str], Mapping[int, int | str]], ...] = (
+Table = Mapping[int, int | str]
+_SCRIPTS: tuple[tuple[re.Pattern[str], Table], ...] = (
     (_LATIN, _TO_LATIN),
     (_CYRILLIC, _TO_CYRILLIC),
     (_GREEK, _TO_GREEK),
@@ -210,38 +212,42 @@ _SCRIPTS: tuple[tuple[re.Pattern[str], Mapping[int, int | str]], ...] = (
 
 
 def confusables(text: str) -> Iterator[View]:
-    """Words that mix scripts, written in one; then also those made of nothing but lookalikes of the text's script."""
+    """Words that mix scripts, written in that of the text, or in the other; then all that lookalikes can write."""
     if text.isascii():
         return
-    latin, *others = (len(script.findall(text)) for script, _ in _SCRIPTS)
-    counts = (2 * latin, *others)  # of Latin words, lookalikes may be the greater part
-    if sum(map(bool, counts)) < 2:
+    if sum(bool(script.search(text)) for script, _ in _SCRIPTS) < 2:
         return
-    common = [pair for count, pair in sorted(zip(counts, _SCRIPTS, strict=True), key=lambda pair: -pair[0]) if count]
+    # Letters that no other script has tell the script of the text; addresses are Latin everywhere.
+    letters = " ".join(word for word in text.split() if "@" not in word and "://" not in word).translate(_NO_TWINS)
+    own = [len(script.findall(letters)) for script, _ in _SCRIPTS]
+    common = [pair for _, pair in sorted(zip(own, _SCRIPTS, strict=True), key=lambda pair: -pair[0])]
 
-    def mixed(found: re.Match[str]) -> str:
-        word = found[0]
-        return word if sum(bool(script.search(word)) for script, _ in common) < 2 else every(found)
+    def written(word: str, scripts: Iterable[tuple[re.Pattern[str], Table]]) -> str:
+        for script, table in scripts:
+            one = word.translate(table)
+            if not any(other.search(one) for other, _ in common if other is not script):
+                return one
+        return word
 
-    def every(found: re.Match[str]) -> str:
-        for script, table in common:
-            written = found[0].translate(table)
-            if not any(other.search(written) for other, _ in common if other is not script):
-                return written
-        return found[0]
+    def mixed(word: str) -> str:
+        return written(word, common) if sum(bool(script.search(word)) for script, _ in common) > 1 else word
 
-    before = text
-    for rewrite in (mixed, every):
-        if (source := _WORD.sub(rewrite, text)) != before:
+    def mixed_as_foreign(word: str) -> str:
+        return written(word, reversed(common)) if mixed(word) != word else word
+
+    readings = [text]
+    for read in (mixed, mixed_as_foreign, lambda word: written(word, common)):
+        source = _WORD.sub(lambda found, read=read: read(found[0]), text)  # type: ignore[misc]
+        if source not in readings:
+            readings.append(source)
             yield _view("confusables", source)
-            before = source
 
 
 _LEET_LATIN = str.maketrans("0134578@$|€!", "oieastbasiei")
 _LEET_CYRILLIC = str.maketrans("0346@$!1|", "озчбасііі")
 _LEET_GREEK = str.maketrans("0134@!|", "οιεααιι")
 _LEET_OTHER = str.maketrans("1!", "ll")  # a reading that Latin letters have as well
-_LEETED = re.compile(r"[^\W\d_][013456@$|€78!]{1,2}[^\W\d_]|[0134@$][^\W\d_]!")
+_LEETED = re.compile(r"[^\W\d_][013456@$|€78!]{1,2}[^\W\d_]|[0134@$][^\W\d_]!|[0346][\u0400-\u04ff]{2}")
 _LEETED_EDGE = re.compile(r"(?<!\S)[0134@$|!][^\W\d_]{2}|[^\W\d_]{2}[013@$](?!\S)")
 _LEET_SIGN = re.compile(r"[013456@$|€78!]")
 _EDGES_LEAST = 3

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
+_NATIVE, _NEAR = 5, 100
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
@@ -59,7 +61,7 @@ class Rule:
         near = found.near(self.terms[len(places)], anchor.start - self.window, anchor.end + self.window)
         free = [hit for hit in near if not any(_overlap(hit, other.start, other.end) for other in places)]
         # The nearest first, but before all others those in a language that the places so far share.
-        free.sort(key=lambda hit: (not hit.languages & shared, abs(hit.start - anchor.start)))
+        free.sort(key=lambda hit: (not hit.languages & shared & ~LOAN, abs(hit.start - anchor.start)))
         for hit in free[:_TRIED]:
             if left[0] <= 0:
                 break
@@ -69,9 +71,10 @@ class Rule:
         return None
 
     def _whole(self, places: Sequence[Hit], shared: int, found: "Found") -> tuple[int, int] | None:
-        if not _is_spoken(shared, found.english) and not _with_english(places, found.english):
-            return None
         start, end = min(hit.start for hit in places), max(hit.end for hit in places)
+        spoken_here = found.is_spoken(shared, start, end) if shared else _with_english(places, found.english)
+        if not spoken_here:
+            return None
         spoken = 0
         for hit in places:
             spoken |= hit.languages
@@ -92,18 +95,13 @@ def _overlap(hit: Hit, start: int, end: int) -> bool:
     return hit.start < end - 1 and start < hit.end - 1
 
 
-def _is_spoken(shared: int, english: int) -> bool:
-    """Whether there is a language that has all the words; English, where they are all English words."""
-    return bool(shared & english if shared & LOAN else shared)
-
-
 def _with_english(places: Sequence[Hit], english: int) -> bool:
     """Whether English, which people mix into every language, and one other have the words, none of them by chance."""
     others = [hit for hit in places if not hit.languages & english]
     rest = ANY_LANGUAGE
     for hit in others:
         rest &= hit.languages
-    return bool(rest & ~LOAN) and 1 < len(places) and all(hit.end - hit.start >= _STRONG for hit in places)
+    return bool(rest) and not rest & LOAN and len(places) > 1 and all(hit.end - hit.start >= _STRONG for hit in places)
 
 
 class Found:
@@ -130,6 +128,19 @@ class Found:
         hits, starts, longest = self.of(term)
         low, high = bisect_left(starts, start - longest), bisect_left(starts, end)
         return [hit for hit in hits[low:high] if hit.end > start]
+
+    def is_spoken(self, shared: int, start: int, end: int) -> bool:
+        """Whether one of the languages is spoken there: English words alone are English, or need a native word near."""
+        if not shared & LOAN or shared & self.english:
+            return True
+        hits = chain.from_iterable(self._by_concept().values())
+        return any(
+            hit.languages & shared & ~LOAN
+            and not hit.languages & LOAN
+            and hit.end - hit.start >= _NATIVE
+            and start - _NEAR < hit.start < end + _NEAR
+            for hit in hits
+        )
 
     def _by_concept(self) -> dict[str, list[Hit]]:
         if self._all is None:

@@ -48,7 +48,8 @@ def full_width(text: str) -> str:
 def homoglyphs(text: str) -> str:
     """Every other word's lookalikes from another script."""
     table = _TO_CYRILLIC if _script(text) == "LATIN" else _TO_LATIN
-    return " ".join(word.translate(table) if at % 2 == 0 else word for at, word in enumerate(text.split(" ")))
+    words = enumerate(text.split(" "))
+    return " ".join(word.translate(table) if at % 2 == 0 and not _is_address(word) else word for at, word in words)
 
 
 def leet(text: str) -> str:
