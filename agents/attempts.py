@@ -21,6 +21,7 @@ from agents.providers.base import STREAM_S, estimate_tokens, tokens_in
 from agents.retries import RETRIES
 from budgets import ledger, prices
 from budgets.ledger import Hold
+from budgets.stream import ENTRY, STREAM, pack
 from guardrails.screen import Screening
 
 RETRY_PAUSE_S = 0.2
@@ -172,7 +173,7 @@ async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str,
         "cost_nano": "0",
         "price": "exact",
     }
-    await redis_async().xadd(ledger.STREAM, entry)  # type: ignore[arg-type]
+    await redis_async().xadd(STREAM, {ENTRY: pack(entry)})
 
 
 async def reserve(
