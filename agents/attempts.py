@@ -82,8 +82,7 @@ class Attempt:
         if status == "ok":
             holds.learn(self.model.name, self.most_nano, self.cost_nano)
         entry = self._entry(status, error, usage) | {"error_class": error_class}
-        settling = ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
-        await asyncio.shield(settling)
+        await ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
         return self.cost_nano
 
     def wire_answer(self) -> dict[str, Any]:

@@ -201,7 +201,8 @@ async def settle(
     pause_s: float = 0.0,
     now: datetime | None = None,
 ) -> bool:
-    """Give back the hold, charge `nano` where it was held, and append `entry` to the log; once, else False.
+    """Give back the hold, charge `nano` where it was held, and append `entry` to the log; once, else False. Who is
+    cancelled meanwhile has settled all the same.
 
     `worked` says whether the provider answered (None: this call tells nothing of it), `pause_s` how long it asked to be
     left alone.
@@ -307,7 +308,7 @@ def is_counted(redis: Redis) -> bool:
 
 async def _ask(redis: AsyncRedis, ask: script.Ask, entry: bytes = b"") -> Any:
     try:
-        return await script.ask(redis, ask, SETTLE_WITHIN_S, entry)
+        return await script.ask(redis, ask, SETTLE_WITHIN_S, entry, keep=True)
     except (RedisError, OSError) as error:
         raise Unavailable(str(error)) from error
 

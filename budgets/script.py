@@ -52,8 +52,8 @@ class Link:
         self._waiting: list[_Asked] = []
         self._work: asyncio.Task[None] | None = None
 
-    async def ask(self, ask: Ask, entry: bytes, within_s: float) -> Any:
-        """The script's answer. What nobody waits for any more when its turn comes is not sent.
+    async def ask(self, ask: Ask, entry: bytes, within_s: float, *, keep: bool = False) -> Any:
+        """The script's answer. What nobody waits for any more when its turn comes is not sent, unless it is to be kept.
 
         :raises RedisError, OSError: it was not heard; whether it was done is unknown.
         """
@@ -64,9 +64,10 @@ class Link:
             self._work = loop.create_task(self._send_all())
         timer = loop.call_later(within_s, _fail, asked, TimeoutError("Redis does not answer."))
         try:
-            return _heard(await asked.answer)
+            return _heard(await (asyncio.shield(asked.answer) if keep else asked.answer))
         finally:
-            timer.cancel()
+            if asked.answer.done():  # else it is kept for later than its caller
+                timer.cancel()
 
     async def _send_all(self) -> None:
         while self._waiting:
@@ -108,12 +109,12 @@ class Link:
 _links: WeakKeyDictionary[AsyncRedis, Link] = WeakKeyDictionary()
 
 
-async def ask(redis: AsyncRedis, ask: Ask, within_s: float, entry: bytes = b"") -> Any:
+async def ask(redis: AsyncRedis, ask: Ask, within_s: float, entry: bytes = b"", *, keep: bool = False) -> Any:
     """What the script answers to one ask. :raises RedisError, OSError: as `Link.ask` does."""
     link = _links.get(redis)
     if link is None:
         link = _links[redis] = Link(redis)
-    return await link.ask(ask, entry, within_s)
+    return await link.ask(ask, entry, within_s, keep=keep)
 
 
 def ask_sync(redis: Redis, ask: Ask) -> int:

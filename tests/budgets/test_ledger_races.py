@@ -75,9 +75,9 @@ class Deaf(script.Link):
 
     late = False
 
-    async def ask(self, ask: script.Ask, entry: bytes, within_s: float) -> Any:
+    async def ask(self, ask: script.Ask, entry: bytes, within_s: float, *, keep: bool = False) -> Any:
         if ask["verb"] != "reserve":
-            return await super().ask(ask, entry, within_s)
+            return await super().ask(ask, entry, within_s, keep=keep)
         if self.late:
             self.waiting = (ask, entry, within_s)
         else:

@@ -86,6 +86,22 @@ async def test_what_nobody_waits_for_is_not_sent(store: Redis, money: Async, lin
     assert counter(store, DAY) == (0, 20)
 
 
+async def test_who_is_cancelled_while_it_settles_or_gives_back_has_done_so(store: Redis, money: Async) -> None:
+    settled, released = await asyncio.gather(begun(money, 1), begun(money, 2))
+    tasks = [
+        asyncio.create_task(ledger.settle(money, settled, 7, entry("c1", 7), now=NOON)),
+        asyncio.create_task(ledger.release(money, released)),
+    ]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {asyncio.CancelledError}
+    await begun(money, 3, nano=0)  # what was asked before it is done
+    assert counter(store, DAY) == (7, 0)
+    assert [one["call_id"] for one in log(store)] == ["c1"]
+
+
 async def test_a_connection_that_redis_closed_is_replaced_unseen(store: Redis, money: Async) -> None:
     hold = await begun(money, 1)
     hang_up(store)
