@@ -86,6 +86,8 @@ def questions_in(plain: Plain) -> tuple[Mapping[str, Any], Screening]:
         if seen.action == "redact":
             body = form.asked_instead(body, part.place, seen.text)
         seen_all.append(seen)
+    if len(seen_all) == 1:
+        return body, seen_all[0]
     worst = max(seen_all, key=lambda seen: ACTIONS.index(seen.action), default=CLEAN)
     findings = tuple(found for seen in seen_all for found in seen.findings)
     return body, replace(worst, findings=findings, us=sum(seen.us for seen in seen_all))
