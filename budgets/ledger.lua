@@ -1,6 +1,6 @@
 -- The only writer of money. One file, a few verbs; amounts are whole nano-dollars.
--- ARGV: pairs, {verb, …} as JSON and an entry of the log as JSON (else ''). All pairs of one run are one atomic step, done
--- one after the other; one that fails answers {FAILED, why} and holds up no other. Returns one answer for each pair.
+-- ARGV: pairs, {verb, …} as JSON and an entry of the log as JSON, else ''. All pairs of one run are one atomic step,
+-- done one after the other; one that fails answers {FAILED, why} and holds up no other. Returns an answer for each pair.
 -- COUNTER_TTL, MARK_TTL and ESTIMATE_TTL, in seconds, are set above this text.
 -- ph:b:<budget>:<window>  hash {spent, held, overshoot}
 -- ph:h:<call>:<attempt>   hash {nano, expires, keys, context, asked, circuit} while money is held; `expired` once it
@@ -210,7 +210,8 @@ verbs.release = function(ask)
   local hold = 'ph:h:' .. ask.name
   local there = redis.call('HMGET', hold, 'nano', 'expired', 'context', 'keys', 'circuit')
   if not there[1] then return 0 end
-  if is_known(there[5] or '') then redis.call('HDEL', 'ph:circuit:' .. there[5], 'probe') end  -- unsent, it proves nothing
+  -- it was not sent, so it proves nothing
+  if is_known(there[5] or '') then redis.call('HDEL', 'ph:circuit:' .. there[5], 'probe') end
   take_off(hold, ask.name)
   add(split(there[4]), there[2] and 'spent' or 'held', -tonumber(there[1]))
   if there[2] then
