@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from agents import attempts, conversations, judging, knowledge, routing, snapshot, wire
 from agents.asks import Ask, Blocked, Caller, Outcome, Path, Plain, Stale
@@ -159,13 +160,18 @@ async def _choose(plain: Plain, language: str) -> routing.Choice:
     """:raises UnknownModel: there is none of that name, not even in the newest configuration; Stale: there may be."""
     caller = plain.caller
     kept = await conversations.tier_of(caller) if plain.wanted == "auto" else ""
-    facts = {**question_of(plain, language), "pressure": attempts.PRESSURE.get(caller.scope.name, 0.0)}
+    facts = _facts(plain, language) if plain.wanted == "auto" else {}
     try:
         return routing.choose(caller.live.routes, facts, plain.wanted, kept=kept, embeds=plain.wire == "embeddings")
     except UnknownModel:
         if now := await snapshot.newer(caller.epoch):
             raise Stale(now.epoch) from None
         raise
+
+
+def _facts(plain: Plain, language: str) -> dict[str, Any]:
+    pressure = attempts.PRESSURE.get(plain.caller.scope.name, 0.0)
+    return {**question_of(plain, language), "pressure": pressure}
 
 
 def _withheld(plain: Plain, attempt: Attempt) -> Screening | None:

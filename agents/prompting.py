@@ -96,6 +96,8 @@ def as_screened(plain: Plain, questions: Sequence[Seen]) -> tuple[Mapping[str, A
 
 
 def _together(all_seen: Sequence[Screening]) -> Screening:
+    if len(all_seen) == 1:
+        return all_seen[0]
     worst = max(all_seen, key=lambda seen: ACTIONS.index(seen.action), default=CLEAN)
     findings = tuple(found for seen in all_seen for found in seen.findings)
     return replace(worst, findings=findings, us=sum(seen.us for seen in all_seen))
