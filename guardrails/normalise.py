@@ -257,6 +257,8 @@ _CLOSING = "!.,;:?)]\"'»”"
 
 def leet(text: str) -> Iterator[View]:
     """Digits and signs inside words as the letters they look like, in the readings that they have."""
+    if not _LEET_SIGN.search(text):
+        return
     if not _LEETED.search(text) and len(_LEETED_EDGE.findall(text)) < _EDGES_LEAST:
         return
     table = _leet_table(text)
@@ -295,11 +297,14 @@ _WIDE_GAP = re.compile(r"\s{2,}")
 _SIGNS = re.compile(r"[.\-_*|/·,~+]")
 _APART = r"(?<![^\s.\-_*|/·,~+])[^\s.\-_*|/·,~+](?:[.\-_*|/·,~+][^\s.\-_*|/·,~+]){%s,400}(?![^\s.\-_*|/·,~+])"
 _SIGNS_APART, _A_FEW_APART = re.compile(_APART % 3), re.compile(_APART % 1)
+_PERHAPS_APART = re.compile(r"(?<!\S)\S[^\S\n]{1,4}\S[^\S\n]{1,4}\S(?!\S)|(?<!\w)\w[.\-_*|/·,~+]\w")
 _CLOSED_LEAST, _FEW_LEAST = 12, 3
 
 
 def spaced(text: str) -> Iterator[View]:
     """Letters apart (`i g n o r e   a l l`, `i.g.n.o.r.e a.l.l`) closed up to words; runs without gaps in one."""
+    if not _PERHAPS_APART.search(text):
+        return
     runs = [*_LETTERS_APART.finditer(text), *_SIGNS_APART.finditer(text)][:CANDIDATES]
     if not runs and len(runs := list(islice(_A_FEW_APART.finditer(text), CANDIDATES))) < _FEW_LEAST:
         return

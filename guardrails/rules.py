@@ -214,16 +214,19 @@ def families() -> frozenset[str]:
 
 
 @cache
-def rules_for(stage: str) -> tuple[Rule, ...]:
+def rules_for(stage: str, *, grey: bool = True) -> tuple[Rule, ...]:
+    """The stage's rules, those of the grey zone with them or not."""
     stages = {"passage", "tool"} if stage == "tool" else {stage}
-    return tuple(rule for rule in concept_rules() if not stages.isdisjoint(rule.stages))
+    return tuple(rule for rule in concept_rules() if not stages.isdisjoint(rule.stages) and (grey or not rule.grey))
 
 
-def matches(scan: Scan, marks: Iterable[Hit], stage: str) -> Iterator[tuple[Rule, tuple[int, int]]]:
+def matches(
+    scan: Scan, marks: Iterable[Hit], stage: str, *, grey: bool = True
+) -> Iterator[tuple[Rule, tuple[int, int]]]:
     """The stage's rules that these hits satisfy, each with its first place in the view."""
     found = Found(scan, marks)
     present = found.present
-    for rule in rules_for(stage):
+    for rule in rules_for(stage, grey=grey):
         for term in rule.masks:
             if not present & term:
                 break

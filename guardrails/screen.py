@@ -230,9 +230,7 @@ class _Work:
     def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
-        for rule, place in matches(scan, marks, self.stage):
-            if rule.grey and not self.policy.judged(self.stage):
-                continue
+        for rule, place in matches(scan, marks, self.stage, grey=self.policy.judged(self.stage)):
             matched = matched or not rule.grey
             if not any(rule.id == reported[0] for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))

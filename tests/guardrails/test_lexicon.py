@@ -66,7 +66,7 @@ def rule(*terms: str, window: int = 30, unless: tuple[str, ...] = ()) -> Rule:
 
 
 def fires(one: Rule, lexicon: Lexicon, text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr("guardrails.rules.rules_for", lambda _stage: (one,))
+    monkeypatch.setattr("guardrails.rules.rules_for", lambda _stage, *, grey: (one,))
     return any(True for _ in matches(lexicon.scan(fold(text)), (), "inbound"))
 
 
