@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import unicodedata
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -32,10 +33,12 @@ ANY_LANGUAGE = -1  # as a mask: what belongs to no language goes with all of the
 # that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
 LOAN = 1 << 62
 _LOAN_LEAST = 3
-_LOOSE_LEAST, _LOOSE_MOST = 3, 8  # letters of a pattern without edges
+_LOOSE_LEAST, _LOOSE_MOST = 3, 6  # letters of a pattern without edges
 _MARKER_LEAST = 7  # of word edges and letters; a longer word is known by its beginning
 _MARKER_LEAST_SHORT = 4  # of scripts that write no vowels, or syllables
 _MARKER_LEAST_BARE = 2
+_MARKER_MOST = 9
+_LINE = re.compile("[^\n]+")
 _bits: dict[str, int] = {}
 
 
@@ -61,7 +64,14 @@ class Hit(NamedTuple):
 
 
 Meaning = tuple[tuple[str, int], ...]  # (concept, languages), …
-Table = dict[str, Meaning]
+
+
+class Table(NamedTuple):
+    """Patterns, one a line, and for each the number of its meaning (two bytes): a tenth of what a dict takes."""
+
+    patterns: str
+    numbers: bytes
+    meanings: tuple[Meaning, ...]
 
 
 class Scan:
@@ -70,36 +80,36 @@ class Scan:
     `english` is the bit of English among the languages of hits.
     """
 
-    __slots__ = ("_meanings", "_raw", "english", "present")
+    __slots__ = ("_automaton", "_raw", "english", "present")
 
-    def __init__(
-        self, raw: list[tuple[int, int, int]], meanings: list[Meaning], masks: list[int], english: int
-    ) -> None:
-        self._raw, self._meanings, self.english = raw, meanings, english
+    def __init__(self, raw: list[tuple[int, int, int]], automaton: _Automaton) -> None:
+        self._raw, self._automaton, self.english = raw, automaton, automaton.english
+        numbers, masks = automaton.numbers, automaton.masks
         present = 0
         for index, _, _ in raw:
-            present |= masks[index]
+            present |= masks[numbers[index]]
         self.present = present
 
     def hits(self) -> list[Hit]:
-        meanings = self._meanings
+        numbers, meanings = self._automaton.numbers, self._automaton.meanings
         return [
             Hit(concept, start, end, languages)
             for index, start, end in self._raw
-            for concept, languages in meanings[index]
+            for concept, languages in meanings[numbers[index]]
         ]
 
 
 class _Automaton:
     def __init__(self, table: Table, english: int) -> None:
-        self._english = english
-        self._meanings = list(table.values())
-        self._masks = [mask(concept for concept, _ in meaning) for meaning in self._meanings]
-        self._machine = AhoCorasick(list(table), implementation=Implementation.ContiguousNFA, store_patterns=False)
+        self.english = english
+        self.meanings = table.meanings
+        self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
+        self.numbers = array("H", table.numbers)
+        lines = (line[0] for line in _LINE.finditer(table.patterns))  # one at a time: a list would be 20 MB
+        self._machine = AhoCorasick(lines, implementation=Implementation.ContiguousNFA, store_patterns=False)
 
     def scan(self, text: str) -> Scan:
-        raw = self._machine.find_matches_as_indexes(text, overlapping=True)
-        return Scan(raw, self._meanings, self._masks, self._english)
+        return Scan(self._machine.find_matches_as_indexes(text, overlapping=True), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +187,16 @@ def _markers(pattern: str, pack: Pack) -> Iterable[tuple[str, str]]:
     whole = unicodedata.normalize("NFC", pattern)
     if not pack.spaces or len(whole) < len(pattern):  # letters made of several fold in their own order
         if len(whole) >= _MARKER_LEAST_BARE:
-            yield REVERSED, _edged(whole[::-1])
+            yield REVERSED, _edged(whole[:_MARKER_MOST][::-1])
         return
     words = [f" {word}" if f" {word}" in pattern else word for word in pattern.split()]
     longest = max(words, key=len)[:_MARKER_LEAST]
     if len(longest) == _MARKER_LEAST:
         yield REVERSED, longest[::-1]
-        if re.fullmatch(r" [a-z]+", longest):
+        if pack.code == "en" and longest.startswith(" "):
             yield ROT13, " " + rot13(longest).text.strip()
     elif len(pattern) > (_MARKER_LEAST if longest.isascii() else _MARKER_LEAST_SHORT):
-        yield REVERSED, pattern[::-1]
+        yield REVERSED, pattern[:_MARKER_MOST][::-1]
 
 
 def _edged(text: str) -> str:
@@ -195,9 +205,11 @@ def _edged(text: str) -> str:
 
 
 def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
-    same: dict[Meaning, Meaning] = {}
-    meanings = ((pattern, tuple(sorted(meaning.items()))) for pattern, meaning in sorted(found.items()))
-    return {pattern: same.setdefault(meaning, meaning) for pattern, meaning in meanings}
+    order: dict[Meaning, int] = {}
+    numbers = array("H")
+    for pattern in sorted(found):
+        numbers.append(order.setdefault(tuple(sorted(found[pattern].items())), len(order)))
+    return Table("\n".join(sorted(found)), numbers.tobytes(), tuple(order))
 
 
 # --- the compiled file ---------------------------------------------------------------------------------------------
@@ -217,7 +229,8 @@ def _compile_all() -> dict[str, Any]:
     packs = concepts.packs()
     compiled = compile_packs(packs.values())
     heads = [(p.code, p.name, p.scripts, p.refusal, p.common) for p in packs.values()]
-    return {"codes": compiled.codes, "strict": compiled.strict, "loose": compiled.loose, "languages": heads}
+    tables = {"strict": tuple(compiled.strict), "loose": tuple(compiled.loose)}
+    return {"codes": compiled.codes, **tables, "languages": heads}
 
 
 def _parts(*names: str) -> list[Any]:
@@ -249,4 +262,5 @@ def languages() -> Mapping[str, Language]:
 
 @cache
 def lexicon() -> Lexicon:
-    return Lexicon(Compiled(*_parts("codes", "strict", "loose")))
+    codes, strict, loose = _parts("codes", "strict", "loose")
+    return Lexicon(Compiled(codes, Table(*strict), Table(*loose)))

@@ -34,7 +34,7 @@ def test_one_rule_can_only_log_while_the_others_act() -> None:
     assert seen.action == "block"
 
 
-@pytest.mark.parametrize("text", ["Ŋwẹ́ ṣe ó dára láti ra ẹ̀wù yìí fún ọmọ mi ní ọjà yín lónìí", "x " * 60_000])
+@pytest.mark.parametrize("text", ["გამარჯობა, სად არის ჩემი შეკვეთა, უკვე ორი კვირაა ველოდები", "x " * 60_000])
 def test_what_was_not_screened_is_never_let_through_by_a_mode(text: str) -> None:
     assert inbound(text, policy(mode="log_only")).action != "allow"
 
