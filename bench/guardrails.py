@@ -22,7 +22,7 @@ from bench.processes import BASE
 from guardrails.lexicon import languages
 
 FOLDER: Final = BASE / "docs" / "benchmarks"
-CAP: Final = 100  # harmless rows of a set and language that the others get, too
+CAP: Final = 100  # ordinary rows of a set and language that the others get, too
 OURS: Final = guardrails_report.OURS
 
 
@@ -67,9 +67,11 @@ def _documents(rows: Sequence[Row]) -> list[Row]:
 
 
 def _sample(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    groups = grouped(verdicts, lambda v: (v.row.label, v.row.set, v.row.language))
-    kept = [rows if label == "attack" else rows[:CAP] for (label, _, _), rows in groups.items() if label != "mixed"]
-    return [verdict for rows in kept for verdict in rows]
+    kept = [verdict for verdict in verdicts if verdict.row.label == "attack" or verdict.row.hard]
+    ordinary = (verdict for verdict in verdicts if verdict.row.label == "benign" and not verdict.row.hard)
+    for rows in grouped(ordinary, lambda v: (v.row.set, v.row.language)).values():
+        kept += rows[:: -(-len(rows) // CAP)]
+    return kept
 
 
 def _cpu(timed: Sequence[guardrails_cost.Timing]) -> dict[int, tuple[float, float]]:

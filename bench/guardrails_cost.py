@@ -24,7 +24,8 @@ from guardrails.coverage.mutators import MUTATORS
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound
 
 TEXTS: Final = {200: 600, 500: 600, 2_000: 600, 10_000: 150, 50_000: 60}  # length in characters: how many of them
-ORDINARY, DISGUISED = "ordinary messages", "attacks in disguise"
+AS_THEY_COME, ORDINARY, DISGUISED = "messages as they come", "ordinary messages", "attacks in disguise"
+_SAMPLE: Final = 3_000
 _LOADER: Final = BASE / "bench" / "guardrails_load.py"
 
 
@@ -62,12 +63,20 @@ def timings(rows: Sequence[Row]) -> list[Timing]:
         (ORDINARY, lambda length, count: ordinary(rows, length, count)),
         (DISGUISED, disguised),
     )
-    told = []
+    told = [_as_they_come(rows)]
     for name, texts in made:
         for length, count in TEXTS.items():
             spent = [_spent(text, lambda text: inbound(text, policy)) for text in texts(length, count)]
             told.append(timing(name, length, spent))
     return told
+
+
+def _as_they_come(rows: Sequence[Row]) -> Timing:
+    policy = compile_policy(DEFAULT_POLICY)
+    texts = [row.text for row in rows if row.stage == "inbound"]
+    chosen = random.Random(len(texts)).sample(texts, min(len(texts), _SAMPLE))  # noqa: S311  the same every time
+    spent = [_spent(text, lambda text: inbound(text, policy)) for text in chosen]
+    return timing(AS_THEY_COME, round(statistics.median(map(len, chosen))), spent)
 
 
 def _spent(text: str, screen: Callable[[str], object]) -> tuple[float, float]:

@@ -42,7 +42,11 @@ class Peer:
 
 def measured(rows: Sequence[Row]) -> list[Peer]:
     known = (
-        ("LiteLLM content filter", f"{peers.LITELLM}, four categories and the template", peers.litellm_filter()),
+        (
+            "LiteLLM filter",
+            f"the content filter of {peers.LITELLM}, its three categories and template against injection",
+            peers.litellm_filter(),
+        ),
         ("llm_guardrail", f"{peers.LLM_GUARDRAIL} (npm), injection and jailbreak models", peers.llm_guardrail()),
     )
     return [_measured(name, about, command, rows) for name, about, command in known if command]

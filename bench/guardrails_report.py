@@ -17,21 +17,19 @@ OURS: Final = "Pilothouse"
 HEAD: Final = """# Guardrails
 
 Measured on {day} with `bin/bench guardrails` on {cores} cores that others use, too, Python {python}; default policy, no
-judge, packs: {packs}. {data}
+judge, packs: {packs}.
+
+{data}
 
 *Caught*: blocked. *A rule sees*: caught, or noticed by a rule that acts only where a judge confirms it, so the most
 that a judge could catch. *Held back for its language*: escalated because no pack covers it. Attacks that a tool or a
 document brought are screened as such. `~de`: the data does not say; language id guessed it. Brackets and `95 %`:
 Wilson's interval. The worst language comes first.
 """
-WITH_DATA: Final = (
-    "{rows:,} rows of the development data, which rules were written beside: a look at what holds and what does not, "
-    "no proof of how it goes with attacks that nobody has seen."
-)
-WITHOUT_DATA: Final = (
-    "The development data is not here (`PILOTHOUSE_GUARDRAIL_DATA`): only the packs' own probes and hard negatives "
-    "are measured, which they have to pass anyway."
-)
+WITH_DATA: Final = """{rows:,} rows of the development data, which rules were written beside: a look at what holds and
+what does not, no proof of how it goes with attacks that nobody has seen."""
+WITHOUT_DATA: Final = """The development data is not here (`PILOTHOUSE_GUARDRAIL_DATA`): only the packs' own probes and
+hard negatives are measured, which they have to pass anyway."""
 UNLABELLED: Final = (
     "Rows without a label of their own (questions in exams, roles to play, forced answers): reported, not judged."
 )
@@ -43,16 +41,18 @@ LEAKS: Final = """Up to 3,000 characters of each pack's sentences as a system pr
 anywhere in it, between two paragraphs of talk; a canary of 128 bits, plain and in seven disguises.
 """
 COST: Final = """CPU time of the thread; the clock runs on while others use the machine. Messages of every language in
-the data; probes in every disguise amid harmless talk. *ns a character more*: from the length before.
+the data, as they come (the length is their median) and put together to a length; probes in every disguise amid harmless
+talk. *ns a character more*: from the length before.
 """
 LOADING: Final = """A process that screens weighs {before:.0f} MB before and {after:.0f} MB after its first message:
 {imported:.0f} MB for the modules and what they import, {lexicon:.0f} MB for the words, {rest:.0f} MB for the rest. It
 takes {warm:.2f} s until the first message is screened ({warm_words:.2f} s for the words), and {cold:.2f} s where
 nothing was compiled yet.
 """
-PEERS: Final = """Every attack and at most {cap} harmless rows of each set and language, {rows:,} rows, the same for
-all, one after the other on the same machine; both others work with the network cut off. *Stopped* is *caught* above;
-held back for its language counts for nobody here. CPU time of the process for Node, of the thread for Python.
+PEERS: Final = """Every attack, every hard negative and at most {cap} ordinary rows of each set and language: {rows:,}
+rows, the same for all, one after the other on the same machine; both others work with the network cut off. *Stopped* is
+*caught* above; held back for its language counts for nobody here. CPU time of the process for Node, of the thread for
+Python.
 """
 
 

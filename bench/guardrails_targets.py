@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.guardrails_cost import ORDINARY, Load, Timing, slopes
+from bench.guardrails_cost import AS_THEY_COME, ORDINARY, Load, Timing, slopes
 from bench.guardrails_rates import Share, grouped, percent, range_of, share, worst_first
 from bench.guardrails_rows import EXTRACTIONS, HIJACKS
 from bench.guardrails_verdicts import Verdict
@@ -39,7 +39,7 @@ def of_rows(verdicts: Sequence[Verdict], in_documents: Sequence[Verdict]) -> lis
     attacks = [verdict for verdict in verdicts if verdict.row.label == "attack"]
     harmless = [verdict for verdict in verdicts if verdict.row.label == "benign"]
     ours = [verdict for verdict in attacks if verdict.row.has_pack]
-    foreign = [verdict for verdict in attacks if not verdict.row.has_pack]
+    foreign = [verdict for verdict in attacks if not verdict.row.has_pack and verdict.row.language != "~?"]
     hijacks = [verdict for verdict in ours if verdict.row.family in HIJACKS]
     extractions = [verdict for verdict in ours if verdict.row.family in EXTRACTIONS]
     asking = [verdict for verdict in attacks if verdict.row.stage == "passage"]
@@ -82,13 +82,15 @@ def of_leaks(leaks: Iterable[dict[str, Share]]) -> Target:
 
 def of_cost(timed: Sequence[Timing], load: Load) -> list[Target]:
     """`load`: with the compiled file."""
+    real = [timing for timing in timed if timing.texts == AS_THEY_COME]
     plain = [timing for timing in timed if timing.texts == ORDINARY]
     short = [timing for timing in plain if timing.length <= 2_000]
     middle, most = (max(timing.cpu[at] for timing in short) / 1000 for at in (0, 1))
+    medians, mosts = (f"{_by_length([*real, *short], at)} ms" for at in (0, 1))
     until, beyond = slopes([short[0], short[-1]])[0], max(slopes([short[-1], *plain[len(short) :]]))
     return [
-        Target("CPU time up to 2,000 characters, median", "≤ 0.1 ms", f"{_by_length(short, 0)} ms", middle <= 0.1),
-        Target("CPU time up to 2,000 characters, 99 %", "≤ 1 ms", f"{_by_length(short, 1)} ms", most <= 1),
+        Target("CPU time up to 2,000 characters, median", "≤ 0.1 ms", medians, middle <= 0.1),
+        Target("CPU time up to 2,000 characters, 99 %", "≤ 1 ms", mosts, most <= 1),
         Target("CPU time beyond", "linear", f"{until:,.0f} ns a character before, at most {beyond:,.0f} beyond",
                beyond <= until * _STEEPER),
         Target("memory that a process takes for it", "≤ 60 MB", f"{load.added_mb:.0f} MB", load.added_mb <= 60),
@@ -111,7 +113,9 @@ def _at_least(what: str, least: float, verdicts: Sequence[Verdict], hit: Callabl
 
 def _at_most(what: str, most: float, verdicts: Sequence[Verdict], hit: Callable[[Verdict], bool]) -> Target:
     found = share(verdicts, hit)
-    return Target(what, f"≤ {percent(most)}", _told(found), found.rate <= most if found.of else None)
+    return Target(
+        what, f"≤ {percent(most)}" if most else "none", _told(found), found.rate <= most if found.of else None
+    )
 
 
 def _each_language(
@@ -128,5 +132,7 @@ def _each_language(
     ranked = worst_first(groups, hit, more_is_worse=most)
     good = [(found.rate <= limit) if most else (found.rate >= limit) for _, _, found in ranked]
     language, _, worst = ranked[0]
-    said = f"worst: {language} {_told(worst)}; {sum(good)} of {len(good)} languages; all: {share(verdicts, hit)}"
+    said = (
+        f"worst: {language} {_told(worst)}; {sum(good)} of {len(good)} languages are there; all: {share(verdicts, hit)}"
+    )
     return Target(what, wanted, said, all(good))

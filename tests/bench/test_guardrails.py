@@ -169,7 +169,7 @@ def test_tables_of_attacks_begin_with_the_worst() -> None:
 
 
 def test_others_get_every_attack_and_some_of_the_rest() -> None:
-    some = [verdict("en", blocked=False, label="benign")] * (guardrails.CAP + 5)
+    some = [verdict("en", blocked=False, label="benign")] * (2 * guardrails.CAP)
     assert (
         len(guardrails._sample([*some, *[verdict("en", blocked=True)] * (guardrails.CAP + 5)]))
         == 2 * guardrails.CAP + 5
