@@ -38,6 +38,7 @@ class Rule:
     terms: tuple[frozenset[str], ...] = ()
     unless: frozenset[str] = frozenset()
     window: int = 0
+    around: int = 0
     grey: bool = False
     masks: tuple[int, ...] = ()
 
@@ -85,8 +86,9 @@ class Rule:
         if not self.unless:
             return False
         return any(
-            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) and _overlap(hit, start, end)
-            for hit in found.near(self.unless, start, end)
+            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared)
+            and _overlap(hit, start - self.around, end + self.around)
+            for hit in found.near(self.unless, start - self.around, end + self.around)
         )
 
 
@@ -162,6 +164,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         masks=tuple(mask(term) for term in terms),
         unless=frozenset(entry.get("unless", ())),
         window=entry["window"],
+        around=entry.get("around", 0),
         grey=entry.get("grey", False),
     )
 
