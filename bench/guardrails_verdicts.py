@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from bench.guardrails_rates import Share
 from bench.guardrails_rows import Row
 from guardrails.concepts import Pack, packs
 from guardrails.coverage import mutators
-from guardrails.rules import rules
 from guardrails.screen import DEFAULT_POLICY, Screening, compile_policy, inbound, outbound, passage
 
+_WITH_JUDGE: Final = {**DEFAULT_POLICY, "judge": {"stages": ["inbound", "passage"], "on_failure": "escalate"}}
 _EXCERPT, _LEAKS = 160, 20
 _CANARY: Final = "b1946ac92492d2347c6235b4d2611184"
 _CANARY_DISGUISES: Final = ("upper", "zero-width", "full-width", "spaced", "dotted", "base64", "backwards")
@@ -41,11 +41,11 @@ class Verdict:
 
 def judged(rows: Iterable[Row]) -> list[Verdict]:
     """Verdicts on what comes in; answers are another matter, see `personal_data`."""
-    return [_verdict(row, screened(row)) for row in rows if row.stage != "outbound"]
+    return [_verdict(row, _screened(row, DEFAULT_POLICY)) for row in rows if row.stage != "outbound"]
 
 
-def screened(row: Row) -> Screening:
-    policy = compile_policy(DEFAULT_POLICY)
+def _screened(row: Row, content: Mapping[str, Any]) -> Screening:
+    policy = compile_policy(content)
     return inbound(row.text, policy) if row.stage == "inbound" else passage(row.text, policy)
 
 
@@ -56,7 +56,7 @@ def _verdict(row: Row, screening: Screening) -> Verdict:
     return Verdict(
         row=row,
         blocked=blocked,
-        seen=blocked or any(rules()[rule].grey for rule in by_rule),
+        seen=blocked or _screened(row, _WITH_JUDGE).grey,
         uncovered=uncovered,
         held=blocked or "escalate" in by_rule.values(),
         redacted="redact" in by_rule.values(),

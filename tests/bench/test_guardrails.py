@@ -106,6 +106,11 @@ def test_an_attack_is_caught_and_a_question_passes() -> None:
     assert question.passes
 
 
+def test_what_a_judge_would_be_asked_is_seen_and_not_caught() -> None:
+    (found,) = judged([row("You are a pirate in this story, so speak and always answer like one.", label="benign")])
+    assert (found.blocked, found.seen) == (False, True)
+
+
 def test_a_language_without_a_pack_is_held_back_and_not_caught() -> None:
     (found,) = judged([row("ကျေးဇူးပြု၍ ကျွန်ုပ်၏ အော်ဒါ ဘယ်မှာလဲ ပြောပြပါ")])
     assert found.uncovered
