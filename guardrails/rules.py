@@ -19,6 +19,7 @@ Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
 _NATIVE, _NEAR = 5, 100
+_IN_DOCUMENTS = 0.7
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
@@ -46,20 +47,26 @@ class Rule:
         """The default on a stage: what holds for documents holds for what tools say, where nothing else is said."""
         return self.stages.get(stage) or (self.stages.get("passage", "allow") if stage == "tool" else "allow")
 
-    def match(self, found: "Found") -> tuple[int, int] | None:
+    def reach(self, stage: str) -> int:
+        """How far apart the words may be: less in documents, which are long, but for what is only said in them."""
+        return self.window if stage == "inbound" or self.family == "tool_hijack" else round(self.window * _IN_DOCUMENTS)
+
+    def match(self, found: "Found", window: int) -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
         for anchor in found.of(self.terms[0])[0]:
             left = [_TRIED ** len(self.terms)]
-            if place := self._place([anchor], anchor.languages, found, left):
+            if place := self._place([anchor], anchor.languages, found, window, left):
                 return place
         return None
 
-    def _place(self, places: list[Hit], shared: int, found: "Found", left: list[int]) -> tuple[int, int] | None:
+    def _place(
+        self, places: list[Hit], shared: int, found: "Found", window: int, left: list[int]
+    ) -> tuple[int, int] | None:
         """The span once there is a place for each term that is left, none on top of another; nearest first."""
         if len(places) == len(self.terms):
             return self._whole(places, shared, found)
         anchor = places[0]
-        near = found.near(self.terms[len(places)], anchor.start - self.window, anchor.end + self.window)
+        near = found.near(self.terms[len(places)], anchor.start - window, anchor.end + window)
         free = [hit for hit in near if not any(_overlap(hit, other.start, other.end) for other in places)]
         # The nearest first, but before all others those in a language that the places so far share.
         free.sort(key=lambda hit: (not hit.languages & shared & ~LOAN, abs(hit.start - anchor.start)))
@@ -67,7 +74,7 @@ class Rule:
             if left[0] <= 0:
                 break
             left[0] -= 1
-            if whole := self._place([*places, hit], shared & hit.languages, found, left):
+            if whole := self._place([*places, hit], shared & hit.languages, found, window, left):
                 return whole
         return None
 
@@ -234,7 +241,7 @@ def matches(
             if not present & term:
                 break
         else:
-            if place := rule.match(found):
+            if place := rule.match(found, rule.reach(stage)):
                 yield rule, place
 
 
