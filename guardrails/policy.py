@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -127,6 +127,11 @@ class Policy:
             entry.covers(rule, matched, fold(body[max(0, start - len(entry.words)) : end + len(entry.words)]), now)
             for entry in self.allowed
         )
+
+    def misses(self, spoken: Iterable[str]) -> list[str]:
+        """The languages among those spoken that no pack covers, or that this policy does not name."""
+        covered = self.languages or languages().keys()
+        return sorted(code for code in spoken if code not in covered or code not in languages())
 
     def judged(self, stage: str) -> bool:
         return self.judge is not None and stage in self.judge.stages
