@@ -21,6 +21,7 @@ _DIGIT = re.compile(r"\d")
 _ODD = re.compile(r"\d|@|://")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
+_GOES_ON = 0.35
 _UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 300, 12
 _KIN = {
@@ -39,6 +40,19 @@ _KIN = {
 }
 _SCRIPT_RUN = {"Han": 5, "Hiragana": 5, "Katakana": 6, "Hangul": 5}
 _SCRIPT_RUN_OTHERS = 12
+_BLOCKS = {
+    "Greek": "\u0370-\u03ff\u1f00-\u1fff",
+    "Cyrillic": "\u0400-\u052f",
+    "Hebrew": "\u0590-\u05ff",
+    "Arabic": "\u0600-\u06ff\u0750-\u077f",
+    "Devanagari": "\u0900-\u097f",
+    "Bengali": "\u0980-\u09ff",
+    "Thai": "\u0e00-\u0e7f",
+    "Hangul": "\uac00-\ud7af\u1100-\u11ff",
+    "Hiragana": "\u3040-\u309f",
+    "Katakana": "\u30a0-\u30ff",
+    "Han": "\u4e00-\u9fff\u3400-\u4dbf",
+}
 # Scripts by the first word of their characters' names, which is enough to tell them apart.
 _SCRIPTS = {"CJK": "Han"}
 
@@ -88,7 +102,14 @@ def scripts(text: str) -> Mapping[str, int]:
 
 @cache
 def _known_scripts() -> frozenset[str]:
-    return frozenset(script for pack in languages().values() for script in pack.scripts)
+    return frozenset(script for language in languages().values() for script in language.scripts)
+
+
+@cache
+def _beyond_known() -> re.Pattern[str]:
+    """A character that is neither in the blocks of a known script nor a sign, an emoji or the like."""
+    known = "".join(_BLOCKS.get(script, "") for script in sorted(_known_scripts()))
+    return re.compile(f"[^\x00-\u036f\u1e00-\u1eff\u2000-\u2bff\u3000-\u303f\ufe00-\uffef\U0001f000-\U0001faff{known}]")
 
 
 @cache
@@ -160,7 +181,7 @@ def _prose(text: str) -> str:
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
     words = outside.split()
     if _ODD.search(outside):
-        words = [_without_digits(word) if _ODD.search(word) else word for word in words]
+        words = [word if word.isalpha() or not _ODD.search(word) else _without_digits(word) for word in words]
     return " ".join(words)
 
 
@@ -186,16 +207,29 @@ def detect(text: str, spoken: AbstractSet[str] | None = None) -> Guess:
     Too short to tell (a name, a number, "ok") counts as covered; a long text is judged by windows, the worst counts.
     """
     spoken = covered_languages() if not spoken else spoken & covered_languages()
-    if _foreign_script(scripts(text)):
+    if _beyond_known().search(text) and _foreign_script(scripts(text)):
         shares = _shares(" ".join(text[:_WINDOW].split()))
         return Guess(max(shares, key=lambda code: shares[code]), covered=False)
     words = _prose(text)
     if len(words) <= _WINDOW + _WINDOW // 2:
         return _guess(words, spoken)
     step = max(_WINDOW, len(words) // _WINDOWS)
-    guesses = [_guess(words[at : at + _WINDOW], spoken) for at in range(0, len(words) - _WINDOW // 2, step)]
-    for guess in guesses:
-        if not guess.covered:
-            return guess
+    guesses: list[Guess] = []
+    for at in range(0, len(words) - _WINDOW // 2, step):
+        window = words[at : at + _WINDOW]
+        if guesses and _goes_on(window, guesses[0].code):
+            continue
+        guesses.append(_guess(window, spoken))
+        if not guesses[-1].covered:
+            return guesses[-1]
     codes = [guess.code for guess in guesses if guess.code != UNKNOWN] or [UNKNOWN]
     return Guess(max(set(codes), key=codes.count), covered=True)
+
+
+def _goes_on(window: str, code: str) -> bool:
+    """Whether so many words of the window are among the commonest of that language that no model need be asked."""
+    common = _common_words().get(code)
+    if not common:
+        return False
+    words = fold(window).split()
+    return sum(word in common for word in words) >= _GOES_ON * len(words)

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ _MARKER_LEAST = 7  # of word edges and letters; a longer word is known by its be
 _MARKER_LEAST_SHORT = 4  # of scripts that write no vowels, or syllables
 _MARKER_LEAST_BARE = 2
 _MARKER_MOST = 9
+_CLOSE = 80  # letters between two markers of a text written backwards, at most
 _LINE = re.compile("[^\n]+")
 _bits: dict[str, int] = {}
 
@@ -80,15 +82,24 @@ class Scan:
     `english` is the bit of English among the languages of hits.
     """
 
-    __slots__ = ("_automaton", "_raw", "english", "present")
+    __slots__ = ("_automaton", "_letters", "_raw", "english", "present")
 
-    def __init__(self, raw: list[tuple[int, int, int]], automaton: _Automaton) -> None:
-        self._raw, self._automaton, self.english = raw, automaton, automaton.english
+    def __init__(self, raw: list[tuple[int, int, int]], automaton: _Automaton, letters: int) -> None:
+        self._raw, self._automaton, self._letters, self.english = raw, automaton, letters, automaton.english
         numbers, masks = automaton.numbers, automaton.masks
         present = 0
         for index, _, _ in raw:
             present |= masks[numbers[index]]
         self.present = present
+
+    def clustered(self, concept: str) -> bool:
+        """Whether two of the concept's words stand close together, or one makes up a good part of a short text."""
+        wanted = bit(concept)
+        if not self.present & wanted:
+            return False
+        numbers, masks = self._automaton.numbers, self._automaton.masks
+        starts = sorted({start for index, start, _ in self._raw if masks[numbers[index]] & wanted})
+        return self._letters <= _CLOSE or any(later - start <= _CLOSE for start, later in pairwise(starts))
 
     def hits(self) -> list[Hit]:
         numbers, meanings = self._automaton.numbers, self._automaton.meanings
@@ -109,7 +120,7 @@ class _Automaton:
         self._machine = AhoCorasick(lines, implementation=Implementation.ContiguousNFA, store_patterns=False)
 
     def scan(self, text: str) -> Scan:
-        return Scan(self._machine.find_matches_as_indexes(text, overlapping=True), self)
+        return Scan(self._machine.find_matches_as_indexes(text, overlapping=True), self, len(text))
 
 
 @dataclass(frozen=True, slots=True)

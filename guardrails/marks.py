@@ -10,7 +10,7 @@ from guardrails.normalise import fold_length, visible
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
         "#delimiter",
-        ("<|", "[INST", "[/INST", "<<", "<s", "<S", "</", "[s", "[S"),
+        ("<|", "[inst", "[/inst", "<<", "<s", "<a", "</", "[s", "[/s"),
         re.compile(
             r"<\|[ ]?(?:im_(?:start|end|sep)|system|user|assistant|endoftext|end|begin_of_text|"
             r"start_header_id|eot_id)[ ]?\|>"
@@ -21,7 +21,7 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ),
     (
         "#role",
-        (":", "#", '"role"', "---"),
+        ("system", "assistant", "developer", "admin", "ai", "instruction", "prompt", "user input"),
         re.compile(
             r"^[ \t>*#\"'\[({=-]{0,12}(?:system|assistant|developer|admin(?:istrator)?|ai)"
             r"(?:[ _-](?:prompt|message|instructions?|note|override))?"
@@ -34,13 +34,13 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ),
     (
         "#url",
-        ("http", "HTTP", "www.", "hxxp"),
+        ("http", "www.", "hxxp"),
         re.compile(r"(?:h(?:tt|xx)ps?://|\bwww\.)[^\s)>\]\"']{3,200}", re.IGNORECASE),
     ),
     ("#email", ("@",), re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}")),
     (
         "#beacon",
-        ("](", "<img", "<IMG"),
+        ("](", "<img"),
         re.compile(
             r"!\[[^\]\[\n]{0,200}+\]\(\s?(?:https?:)?//(?=[^)(\s]{0,300}[?=/])[^)(\[\s{<$%]{0,300}+(?:\{|%7B|<|\[|\$)"
             r"|<img[^<>]{0,200}?src\s?=\s?[\"']?https?://[^<>{$%]{0,300}+(?:\{|%7B|\$)",
@@ -58,8 +58,9 @@ _DRESSED = re.compile(
 def marks(text: str) -> Iterator[Hit]:
     if not text.isascii() and _DRESSED.search(text):
         text = unicodedata.normalize("NFKC", visible(text))
+    lowered = text.lower()
     for name, needs, pattern in _MARKS:
-        if not any(need in text for need in needs):
+        if not any(need in lowered for need in needs):
             continue
         for count, found in enumerate(pattern.finditer(text)):
             if count == _MOST:

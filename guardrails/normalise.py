@@ -222,6 +222,9 @@ def confusables(text: str) -> Iterator[View]:
     own = [len(script.findall(letters)) for script, _ in _SCRIPTS]
     common = [pair for _, pair in sorted(zip(own, _SCRIPTS, strict=True), key=lambda pair: -pair[0])]
 
+    foreign = [script for script, _ in common[1:]]
+    odd = {word for word in _WORD.findall(text) if any(script.search(word) for script in foreign)}
+
     def written(word: str, scripts: Iterable[tuple[re.Pattern[str], Table]]) -> str:
         for script, table in scripts:
             one = word.translate(table)
@@ -229,17 +232,17 @@ def confusables(text: str) -> Iterator[View]:
                 return one
         return word
 
-    def mixed(word: str) -> str:
-        return written(word, common) if sum(bool(script.search(word)) for script, _ in common) > 1 else word
-
-    def mixed_as_foreign(word: str) -> str:
-        return written(word, reversed(common)) if mixed(word) != word else word
-
-    readings = [text]
-    for read in (mixed, mixed_as_foreign, lambda word: written(word, common)):
-        source = _WORD.sub(lambda found, read=read: read(found[0]), text)  # type: ignore[misc]
-        if source not in readings:
-            readings.append(source)
+    mixed = {word for word in odd if sum(bool(script.search(word)) for script, _ in common) > 1}
+    readings = [
+        {word: written(word, common) for word in mixed},
+        {word: written(word, reversed(common)) for word in mixed},
+        {word: written(word, common) for word in odd},
+    ]
+    seen = [text]
+    for reading in readings:
+        changes = {word: other for word, other in reading.items() if word != other}
+        if changes and (source := _WORD.sub(lambda found, c=changes: c.get(found[0], found[0]), text)) not in seen:  # type: ignore[misc]
+            seen.append(source)
             yield _view("confusables", source)
 
 
@@ -248,7 +251,7 @@ _LEET_CYRILLIC = str.maketrans("0346@$!1|", "озчбасііі")
 _LEET_GREEK = str.maketrans("0134@!|", "οιεααιι")
 _LEET_OTHER = str.maketrans("1!", "ll")  # a reading that Latin letters have as well
 _LEETED = re.compile(r"[^\W\d_][013456@$|€78!]{1,2}[^\W\d_]|[0134@$][^\W\d_]!|[0346][\u0400-\u04ff]{2}")
-_LEETED_EDGE = re.compile(r"(?<!\S)[0134@$|!][^\W\d_]{2}|[^\W\d_]{2}[013@$](?!\S)")
+_LEETED_EDGE = re.compile(r"(?<!\S)[0134@$|!][^\W\d_]{2}|[^\W\d_]{2}[0134@$]{1,2}(?!\w)")
 _LEET_SIGN = re.compile(r"[013456@$|€78!]")
 _EDGES_LEAST = 3
 _TOKEN = re.compile(r"\S+")
@@ -297,7 +300,9 @@ _WIDE_GAP = re.compile(r"\s{2,}")
 _SIGNS = re.compile(r"[.\-_*|/·,~+]")
 _APART = r"(?<![^\s.\-_*|/·,~+])[^\s.\-_*|/·,~+](?:[.\-_*|/·,~+][^\s.\-_*|/·,~+]){%s,400}(?![^\s.\-_*|/·,~+])"
 _SIGNS_APART, _A_FEW_APART = re.compile(_APART % 3), re.compile(_APART % 1)
-_PERHAPS_APART = re.compile(r"(?<!\S)\S[^\S\n]{1,4}\S[^\S\n]{1,4}\S(?!\S)|(?<!\w)\w[.\-_*|/·,~+]\w")
+_PERHAPS_APART = re.compile(
+    r"(?<!\S)\S[^\S\n]{1,4}\S[^\S\n]{1,4}\S(?!\S)|(?<![^\s.\-_*|/·,~+])[^\s.\-_*|/·,~+][.\-_*|/·,~+][^\s.\-_*|/·,~+](?![^\s.\-_*|/·,~+])"
+)
 _CLOSED_LEAST, _FEW_LEAST = 12, 3
 
 
@@ -368,7 +373,7 @@ def hidden(text: str) -> Iterator[View]:
         yield View("selectors", fold(letters), _fixed(run.span()), source=letters)
 
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}")
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ :,]?){8,}")
 _PERCENT = re.compile(r"\S+")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}){4,}")

@@ -208,23 +208,23 @@ class _Work:
     def attacks(self) -> None:
         scan = lexicon().scan(self.plain.text)
         self._match(self.plain, scan, marks(self.body))
-        for view in self._disguised(scan.present):
+        for view in self._disguised(scan):
             hidden = view.name in _HIDDEN
             attacked = self._match(view, lexicon().scan(view.text, loose=view.loose), marks(view.source))
             if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
                 start, end = view.locate(0, len(view.text))
                 self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
 
-    def _disguised(self, present: int) -> Iterator[View]:
+    def _disguised(self, scan: Scan) -> Iterator[View]:
         yield from normalise.confusables(self.body)
         yield from normalise.leet(self.body)
         yield from normalise.spaced(self.body)
         yield from normalise.hidden(self.body)
         yield from normalise.decoded(self.body)
-        if present & bit(REVERSED) or "\u202e" in self.body:
+        if scan.clustered(REVERSED) or "\u202e" in self.body:
             yield normalise.turned(self.body)
             yield normalise.turned_words(self.body)
-        if present & bit(ROT13):
+        if scan.present & bit(ROT13):
             yield normalise.rot13(self.body)
 
     def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
