@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from agents.snapshot import Live, ScopeState
 from budgets.ledger import Limit
@@ -70,9 +69,9 @@ class Ask:
         return self.caller.live
 
     @property
-    def customer_words(self) -> list[str]:
-        """What the customer said themselves: repeating it to them leaks nothing."""
-        return [self.message, *(text for who, text in self.history if who == "customer")]
+    def said(self) -> list[str]:
+        """What was said in the case: repeating it to this customer leaks nothing and claims nothing new."""
+        return [self.message, *(text for _, text in self.history)]
 
     def on(self, caller: Caller) -> Ask:
         return replace(self, caller=caller)
@@ -93,13 +92,26 @@ class Plain:
 
 @dataclass(slots=True)
 class Step:
+    """One step while it runs; `path` has it when it ends, however it ends."""
+
+    path: Path
     name: str
     result: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
 
     def say(self, result: str, **detail: Any) -> None:
         self.result = result
         self.detail.update(detail)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and issubclass(kind, Exception):
+            self.result = self.result or kind.__name__
+        ms = round((time.perf_counter() - self.started) * 1000, 3)
+        self.path.steps.append({"step": self.name, "ms": ms, "result": self.result, "detail": self.detail})
 
 
 class Path:
@@ -108,17 +120,8 @@ class Path:
     def __init__(self) -> None:
         self.steps: list[dict[str, Any]] = []
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[Step]:
-        step, started = Step(name), time.perf_counter()
-        try:
-            yield step
-        except Exception as error:
-            step.result = step.result or type(error).__name__
-            raise
-        finally:
-            ms = round((time.perf_counter() - started) * 1000, 3)
-            self.steps.append({"step": step.name, "ms": ms, "result": step.result, "detail": step.detail})
+    def step(self, name: str) -> Step:
+        return Step(self, name)
 
 
 @dataclass(frozen=True, slots=True)

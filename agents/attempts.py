@@ -21,6 +21,7 @@ from agents.providers.base import STREAM_S, estimate_tokens, tokens_in
 from agents.retries import RETRIES
 from budgets import ledger, prices
 from budgets.ledger import Hold
+from budgets.stream import ENTRY, STREAM, pack
 from guardrails.screen import Screening
 
 RETRY_PAUSE_S = 0.2
@@ -81,8 +82,7 @@ class Attempt:
         if status == "ok":
             holds.learn(self.model.name, self.most_nano, self.cost_nano)
         entry = self._entry(status, error, usage) | {"error_class": error_class}
-        settling = ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
-        await asyncio.shield(settling)
+        await ledger.settle(redis_async(), self.hold, self.cost_nano, entry, worked=worked, pause_s=pause_s)
         return self.cost_nano
 
     def wire_answer(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ async def write_blocked(caller: Caller, wanted: str, screenings: list[tuple[str,
         "cost_nano": "0",
         "price": "exact",
     }
-    await redis_async().xadd(ledger.STREAM, entry)  # type: ignore[arg-type]
+    await redis_async().xadd(STREAM, {ENTRY: pack(entry)})
 
 
 async def reserve(

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import models
 
 from agents.models import Call
+from budgets.stream import unpack
 
 # One drain writes at a time: they would wait for each other's sums anyway. Who holds this sees between two batches.
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('agents.calls'))"
@@ -28,7 +29,7 @@ INTEGERS = {"attempt": 1, "input_tokens": 0, "cached_tokens": 0, "output_tokens"
 
 def decoded(entry_id: bytes, fields: Mapping[bytes, bytes]) -> dict[str, str]:
     """An entry that does not say when it was is of the moment of its id: the same one whenever it is read again."""
-    entry = {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
+    entry = unpack(fields)
     if not entry.get("at"):
         entry["at"] = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC).isoformat()
     return entry

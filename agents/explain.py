@@ -15,11 +15,12 @@ from agents import attempts, conversations, routing
 from agents.asks import Caller, Path, Plain
 from agents.connections import redis_sync
 from agents.parts import Model
-from agents.prompting import question_of, questions_in
+from agents.prompting import as_screened, question_of, questions_in
 from agents.providers import Failed, Request
 from agents.routing import Choice
 from budgets import ledger
 from budgets.ledger import Exhausted, Limited, Unavailable
+from guardrails.rules import ACTIONS
 from guardrails.screen import Screening
 
 
@@ -62,13 +63,14 @@ class Explanation:
 async def explain(plain: Plain) -> Explanation:
     """:raises UnknownModel: a model that the live release does not define. :raises Unavailable: Redis is away."""
     caller = plain.caller
-    body, inbound = questions_in(plain)
+    body, screenings = as_screened(plain, questions_in(plain))
+    language, inbound = screenings[0][1].language, max(screenings, key=lambda one: ACTIONS.index(one[1].action))[1]
     kept = await conversations.tier_of(caller) if plain.wanted == "auto" else ""
     balances = await asyncio.to_thread(ledger.balances, redis_sync(), caller.limits)
     now = time.time()
     used = [(found.spent_nano + found.held_nano) / max(1, limit.at(now)) for limit, found in balances.items()]
     full = max(used, default=0.0)
-    facts = {**question_of(plain, inbound.language), "pressure": round(full, 4)}
+    facts = {**question_of(plain, language), "pressure": round(full, 4)}
     choice = routing.choose(caller.live.routes, facts, plain.wanted, kept=kept)
     degraded = routing.degraded(caller.live.routes, choice, full)
     circuits = await asyncio.to_thread(ledger.open_circuits, redis_sync())

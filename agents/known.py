@@ -38,6 +38,7 @@ class Known:
         self.sources: list[Hit] = []
         self.passage_seen: list[Seen] = []
         self.attempts: list[Attempt] = []
+        self.judges: list[Attempt] = []  # attempts at asking a judge, settled
         self.exhausted: Exhausted | None = None
         self.failure: Failed | None = None
         self.outbound: Screening | None = None
@@ -96,7 +97,8 @@ class Known:
                 live.guardrails,
                 system_prompt=live.prompt,
                 canary=live.canary,
-                sources=[*(hit.text for hit in self.sources), *self.ask.customer_words],
+                sources=[*(hit.text for hit in self.sources), *self.ask.said, *live.openings.values()],
+                grounded=True,
             )
             step.say(self.outbound.action, us=self.outbound.us, findings=len(self.outbound.findings))
         with path.step("judged") as step:
@@ -107,11 +109,16 @@ class Known:
     @property
     def unfit(self) -> str:
         """Why the answer cannot be used, though a larger model's might; empty when it can."""
-        if self.outbound is not None and self.outbound.action in ("block", "escalate"):
+        if self.withheld:
             return "withheld answer"
         if self.sources and self.features is not None and self.features.unsupported:
             return "no answer"
         return ""
+
+    @property
+    def withheld(self) -> Screening | None:
+        """The screening that keeps the answer back, if one does."""
+        return self.outbound if self.outbound and self.outbound.action in ("block", "escalate") else None
 
     @property
     def top_score(self) -> float:
@@ -177,7 +184,7 @@ class Known:
         for attempt in self.attempts:
             attempt.screenings = [("inbound", self.inbound)] + ([("outbound", self.outbound)] if self.outbound else [])
             await attempt.settle()
-        return sum(attempt.cost_nano for attempt in self.attempts)
+        return sum(attempt.cost_nano for attempt in (*self.attempts, *self.judges))
 
     def outcome(self, verdict: edges.Verdict, path: Path, cost_nano: int) -> Outcome:
         """The stage has the last word: in shadow nothing of the agent's leaves, whatever the rules say."""

@@ -37,6 +37,7 @@ def findings_json(screenings: list[tuple[str, Screening]]) -> str:
             "start": seen.start,
             "end": seen.end,
             "excerpt": seen.excerpt,
+            "would": seen.would,
         }
         for stage, screening in screenings
         for seen in screening.findings

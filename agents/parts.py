@@ -42,6 +42,7 @@ class Model:
     headers: Mapping[str, str] = field(default_factory=dict)
     embeds: bool = False
     timeout_s: float = 0.0  # 0: that of its ModelConfig
+    circuit_of: str = ""  # a use of the model that fails apart from the others
 
     @property
     def circuit(self) -> str:
@@ -49,7 +50,9 @@ class Model:
         if self.dialect == "local":
             return ""
         account = self.credential.partition(":")[2]
-        return f"{self.upstream} at {urlsplit(self.base_url).netloc}" + (f" ({account})" if account else "")
+        return f"{self.circuit_of}{self.upstream} at {urlsplit(self.base_url).netloc}" + (
+            f" ({account})" if account else ""
+        )
 
     def secret(self) -> str:
         """The credential's value, read when it is needed so that it is nowhere else."""

@@ -9,18 +9,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from agents import attempts, conversations, knowledge, routing, snapshot, wire
+from agents import attempts, conversations, judging, knowledge, routing, snapshot, wire
 from agents.asks import Ask, Blocked, Caller, Outcome, Path, Plain, Stale
 from agents.attempts import Attempt
 from agents.known import Known
-from agents.prompting import MAX_SOURCES, compose, is_json, question_of, questions_in, retrieval_question
+from agents.prompting import MAX_SOURCES, as_screened, compose, is_json, question_of, questions_in, retrieval_question
 from agents.providers import Delta, Failed, Request, Usage
 from agents.routing import UnknownModel
 from agents.streams import LookBacks
 from budgets.ledger import Exhausted, Limited
 from escalations import edges
 from guardrails import screen
+from guardrails.rules import ACTIONS
 from guardrails.screen import Screening
 
 
@@ -39,7 +41,8 @@ async def answer(ask: Ask) -> Outcome:
 async def _walk(ask: Ask) -> Outcome:
     path, known = Path(), Known(ask)
     with path.step("screened") as step:
-        known.screen_question(screen.inbound(ask.message, ask.live.guardrails, languages=ask.scope.languages))
+        seen = screen.inbound(ask.message, ask.live.guardrails, languages=ask.scope.languages)
+        known.screen_question(await judging.judged(ask.caller, "inbound", seen, ask.message, known.judges))
         step.say(
             known.inbound.action, language=known.language, us=known.inbound.us, findings=len(known.inbound.findings)
         )
@@ -63,7 +66,14 @@ async def _retrieve(ask: Ask, known: Known) -> list[knowledge.Hit]:
     """Passages of the live knowledge version that pass their own screening: documents, too, can carry orders."""
     languages = [known.language, *(language for language in ask.scope.languages if language != known.language)]
     hits = await knowledge.search(ask.live.knowledge_id, retrieval_question(ask), languages, ask.topic, MAX_SOURCES)
-    return [hit for hit in hits if known.screen_passage(screen.passage(hit.text, ask.live.guardrails))]
+    seen = [screen.passage(hit.text, ask.live.guardrails) for hit in hits]
+    judged = await asyncio.gather(
+        *(
+            judging.judged(ask.caller, "passage", one, hit.text, known.judges)
+            for one, hit in zip(seen, hits, strict=True)
+        )
+    )
+    return [hit for hit, one in zip(hits, judged, strict=True) if known.screen_passage(one)]
 
 
 async def _draft(ask: Ask, known: Known, path: Path) -> None:
@@ -88,8 +98,10 @@ async def _draft(ask: Ask, known: Known, path: Path) -> None:
 
 
 async def _ask_larger(ask: Ask, known: Known, choice: routing.Choice, request: Request, path: Path) -> routing.Choice:
-    """An answer that cannot be used is asked for once more, one tier up. Without money or model the first one stays."""
-    larger = routing.larger(ask.live.routes, choice, known.unfit) if known.unfit else None
+    """An answer that cannot be used is asked for once more, one tier up where there is one, else of the same model
+    where the policy wants that. Without money or model the first one stays.
+    """
+    larger = _next(ask.caller, choice, known.unfit, known.withheld, again=True)[0]
     if larger is None:
         return choice
     with path.step("routed") as step:
@@ -115,37 +127,51 @@ async def forward(plain: Plain) -> Attempt:
 
 
 async def _forward(plain: Plain) -> Attempt:
-    request, inbound = await _screened(plain)
-    choice = await _choose(plain, inbound)
-    while True:
-        attempt = await attempts.call(plain.caller, choice, request, Path(), [])
+    request, screenings = await _screened(plain)
+    choice: routing.Choice | None = await _choose(plain, request.language)
+    again = True
+    while choice is not None:
+        serving, attempt = choice, await attempts.call(plain.caller, choice, request, Path(), [])
         try:
-            attempt.screenings += [("inbound", inbound)] if inbound.findings else []
+            attempt.screenings += [one for one in screenings if one[1].findings]
             withheld = _withheld(plain, attempt)
         finally:
             await attempt.settle()
         why = "withheld answer" if withheld else "malformed answer" if not _well_formed(plain, attempt) else ""
-        larger = routing.larger(plain.caller.live.routes, choice, why) if why else None
-        if larger is None:
-            break
-        choice = larger
-    await conversations.keep_tier(plain.caller, choice)
+        choice, again = _next(plain.caller, serving, why, withheld, again=again)
+    await conversations.keep_tier(plain.caller, serving)
     if withheld:
         raise Blocked("outbound", withheld, "The answer was withheld by a guardrail.")
     return attempt
 
 
-async def _choose(plain: Plain, inbound: Screening) -> routing.Choice:
+def _next(
+    caller: Caller, choice: routing.Choice, why: str, withheld: Screening | None, *, again: bool
+) -> tuple[routing.Choice | None, bool]:
+    """What is asked for an answer that cannot be used: a larger tier, or, once, the same where the policy says so."""
+    if why and (larger := routing.larger(caller.live.routes, choice, why)):
+        return larger, again
+    if withheld and again and screen.regenerates(withheld, caller.live.guardrails):
+        return replace(choice, rule="asked again"), False
+    return None, again
+
+
+async def _choose(plain: Plain, language: str) -> routing.Choice:
     """:raises UnknownModel: there is none of that name, not even in the newest configuration; Stale: there may be."""
     caller = plain.caller
     kept = await conversations.tier_of(caller) if plain.wanted == "auto" else ""
-    facts = {**question_of(plain, inbound.language), "pressure": attempts.PRESSURE.get(caller.scope.name, 0.0)}
+    facts = _facts(plain, language) if plain.wanted == "auto" else {}
     try:
         return routing.choose(caller.live.routes, facts, plain.wanted, kept=kept, embeds=plain.wire == "embeddings")
     except UnknownModel:
         if now := await snapshot.newer(caller.epoch):
             raise Stale(now.epoch) from None
         raise
+
+
+def _facts(plain: Plain, language: str) -> dict[str, Any]:
+    pressure = attempts.PRESSURE.get(plain.caller.scope.name, 0.0)
+    return {**question_of(plain, language), "pressure": pressure}
 
 
 def _withheld(plain: Plain, attempt: Attempt) -> Screening | None:
@@ -171,10 +197,10 @@ async def forward_stream(plain: Plain) -> tuple[Attempt, AsyncIterator[Delta]]:
         return whole, _pieces_of(whole)
     while True:
         try:
-            request, inbound = await _screened(plain)
-            choice = await _choose(plain, inbound)
+            request, screenings = await _screened(plain)
+            choice = await _choose(plain, request.language)
             attempt, deltas = await attempts.open_stream(plain.caller, choice, request)
-            attempt.screenings += [("inbound", inbound)] if inbound.findings else []
+            attempt.screenings += [one for one in screenings if one[1].findings]
             await conversations.keep_tier(plain.caller, choice)
             return attempt, _guarded(plain, attempt, deltas)
         except Stale as change:
@@ -211,13 +237,19 @@ async def _guarded(plain: Plain, attempt: Attempt, deltas: AsyncIterator[Delta])
     await attempt.settle(usage=usage or attempt.so_far(buffer.seen))
 
 
-async def _screened(plain: Plain) -> tuple[Request, Screening]:
-    """The call with its user and tool texts screened: refused, or redacted in place."""
-    body, inbound = questions_in(plain)
-    if inbound.action in ("block", "escalate"):
-        await attempts.write_blocked(plain.caller, plain.wanted, [("inbound", inbound)])
-        raise Blocked("inbound", inbound, screen.refusal(plain.caller.live.guardrails, inbound.language))
-    return Request(body, language=inbound.language, wire=plain.wire), inbound
+async def _screened(plain: Plain) -> tuple[Request, list[tuple[str, Screening]]]:
+    """The call with its user and tool texts screened: refused, or redacted in place; the screenings by stage."""
+    caller = plain.caller
+    asked: list[Attempt] = []
+    questions = [
+        (part, await judging.judged(caller, part.stage, seen, part.text, asked)) for part, seen in questions_in(plain)
+    ]
+    body, screenings = as_screened(plain, questions)
+    stage, worst = max(screenings, key=lambda one: ACTIONS.index(one[1].action))
+    if worst.action in ("block", "escalate"):
+        await attempts.write_blocked(caller, plain.wanted, screenings)
+        raise Blocked(stage, worst, screen.refusal(caller.live.guardrails, screenings[0][1].language))
+    return Request(body, language=screenings[0][1].language, wire=plain.wire), screenings
 
 
 def _screen_answer(plain: Plain, attempt: Attempt, choice: int, text: str) -> Screening:

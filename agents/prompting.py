@@ -13,6 +13,7 @@ from agents.asks import Ask, Plain
 from agents.knowledge import Hit
 from agents.knowledge.text import content_lemmas
 from agents.providers import Request
+from agents.wire import Part
 from guardrails import screen
 from guardrails.rules import ACTIONS
 from guardrails.screen import Screening
@@ -74,18 +75,29 @@ def question_of(plain: Plain, language: str) -> dict[str, Any]:
     }
 
 
-def questions_in(plain: Plain) -> tuple[Mapping[str, Any], Screening]:
-    """The body with what is new in it screened (everything after the last answer), and the worst screening.
+SCREENS = {"inbound": screen.inbound, "passage": screen.passage, "tool": screen.tool}
+Seen = tuple[Part, Screening]
 
-    User messages are screened as questions, tool results as passages; a redaction replaces the text.
-    """
-    policy, form, body = plain.caller.live.guardrails, wire.of(plain.wire), plain.body
-    seen_all: list[Screening] = []
-    for part in form.asked(plain.body):
-        seen = (screen.inbound if part.stage == "inbound" else screen.passage)(part.text, policy)
+
+def questions_in(plain: Plain) -> list[Seen]:
+    """What is new in the body (everything after the last answer), each text with its screening."""
+    policy, form = plain.caller.live.guardrails, wire.of(plain.wire)
+    return [(part, SCREENS[part.stage](part.text, policy)) for part in form.asked(plain.body)]
+
+
+def as_screened(plain: Plain, questions: Sequence[Seen]) -> tuple[Mapping[str, Any], list[tuple[str, Screening]]]:
+    """The body with what is redacted replaced, and the screenings by stage, the worst of each with all its findings."""
+    form, body = wire.of(plain.wire), plain.body
+    for part, seen in questions:
         if seen.action == "redact":
             body = form.asked_instead(body, part.place, seen.text)
-        seen_all.append(seen)
-    worst = max(seen_all, key=lambda seen: ACTIONS.index(seen.action), default=CLEAN)
-    findings = tuple(found for seen in seen_all for found in seen.findings)
-    return body, replace(worst, findings=findings, us=sum(seen.us for seen in seen_all))
+    stages = dict.fromkeys(["inbound", *(part.stage for part, _ in questions)])
+    return body, [(stage, _together([seen for part, seen in questions if part.stage == stage])) for stage in stages]
+
+
+def _together(all_seen: Sequence[Screening]) -> Screening:
+    if len(all_seen) == 1:
+        return all_seen[0]
+    worst = max(all_seen, key=lambda seen: ACTIONS.index(seen.action), default=CLEAN)
+    findings = tuple(found for seen in all_seen for found in seen.findings)
+    return replace(worst, findings=findings, us=sum(seen.us for seen in all_seen))

@@ -16,6 +16,7 @@ from agents.connections import redis_sync
 from agents.models import Agent, Deployment, Release, Scope, Version
 from agents.models.release import content_hash
 from agents.parts import validate
+from guardrails.screen import compile_policy
 
 
 class Invalid(Exception):
@@ -82,6 +83,11 @@ def publish(agent: Agent, parts: Mapping[str, Version], *, author: str, note: st
             raise Invalid(f"A release names a version of each part; {part} is missing.")
         if version.kind != part or version.agent_id != agent.pk:
             raise Invalid(f"{version} is not a {part} version of {agent.slug}.")
+    judge = parts["guardrails"].content.get("judge") or {}
+    if judge.get("model") and judge["model"] not in parts["models"].content.get("models", {}):
+        raise Invalid(
+            f"The judge of the guardrails is the model {judge['model']}, which the model config does not name."
+        )
     manifest = {part: parts[part].sha256 for part in Release.PARTS}
     with transaction.atomic():
         _serialise(f"release:{agent.pk}")
@@ -100,13 +106,21 @@ def publish(agent: Agent, parts: Mapping[str, Version], *, author: str, note: st
 def deploy(scope: Scope, release: Release, *, actor: str, percent: int = 100, reason: str = "") -> Deployment:
     """Make the release live on the scope for `percent` of its cases; every process follows within a second.
 
+    A release whose guardrails do not cover a language of the agent goes live only with a reason: it stands beside the
+    actor's name in the deployment and in the audit trail.
+
     :raises Conflict: foreign release, or the scope already serves exactly this.
-    :raises Invalid: a percentage outside 1–100, or a canary with nothing beneath it.
+    :raises Invalid: a percentage outside 1–100, a canary with nothing beneath it, or languages left open for no reason.
     """
     if not 1 <= percent <= 100:
         raise Invalid("Percent is a whole number from 1 to 100.")
     if release.agent_id != scope.channel.agent_id:
         raise Conflict(f"{release} belongs to another agent than {scope}.")
+    if (open_languages := uncovered(scope, release)) and not reason.strip():
+        raise Invalid(
+            f"The guardrails of {release} do not cover {', '.join(open_languages)}, which {scope.channel.agent.slug} "
+            "speaks: such messages go to people. Give a reason to deploy it all the same."
+        )
     with transaction.atomic():
         _serialise(f"deploy:{scope.pk}")
         live = scope.live()
@@ -115,6 +129,12 @@ def deploy(scope: Scope, release: Release, *, actor: str, percent: int = 100, re
         if percent < 100 and scope.stable() is None:
             raise Invalid(f"{scope} has no release yet: the first one serves everybody.")
         return _record(scope, release, _kind(live, release, percent), percent, actor, reason)
+
+
+def uncovered(scope: Scope, release: Release) -> list[str]:
+    """The languages of the scope's agent that the release's guardrails do not cover."""
+    policy = compile_policy(release.guardrails.content, snapshot.place_of(scope.name))
+    return policy.misses(scope.channel.agent.languages)
 
 
 def roll_back(

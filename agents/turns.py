@@ -72,7 +72,11 @@ async def _outcome(claimed: Claimed) -> Outcome:
     if scope is None:
         now = await snapshot.current(now.epoch + 1)
         scope = now.scopes[turn.scope.name]
-    live = snapshot.compile_release(turn.wanted_release) if turn.wanted_release else scope.live_for(turn.case.ref)
+    live = (
+        snapshot.compile_release(turn.wanted_release, scope.place)
+        if turn.wanted_release
+        else scope.live_for(turn.case.ref)
+    )
     if live is None:
         return without_model("no_release", "No release is live here yet.", turn.language)
     if turn.case.owner == Case.Owner.HUMAN:

@@ -33,7 +33,7 @@ from agents import calls, parts, releases  # noqa: E402
 from agents.connections import redis_sync  # noqa: E402
 from agents.models import Agent, Call, Channel, Scope  # noqa: E402
 from bench import chart, peers  # noqa: E402
-from bench.processes import BASE, WORKERS, free_port, granian, memory_mb, process  # noqa: E402
+from bench.processes import BASE, WORKERS, cpu_s, free_port, granian, memory_mb, process  # noqa: E402
 from budgets import ledger  # noqa: E402
 from budgets.models import Budget  # noqa: E402
 from console.models import ApiKey  # noqa: E402
@@ -46,8 +46,8 @@ DELAYS_MS = (0, 22)
 PEERS = os.environ.get("BENCH_PEERS", "1") == "1"
 BARE, OURS = "bare forwarder", "Pilothouse"
 HEAD = (
-    "| server | clients | requests/s | of the limit | p50 ms | p99 ms | added p50 ms | errors | MB |",
-    "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    "| server | clients | requests/s | of the limit | p50 ms | p99 ms | added p50 ms | CPU µs | errors | MB |",
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
 )
 QUESTION = (
     "Hello, I ordered a tent two weeks ago and one of the poles is bent. I would like to know how long I can return "
@@ -61,6 +61,7 @@ Measured on {day} with `bin/bench gateway` on {cores} cores, Python {python}, {s
 processes), provider, load, Redis, PostgreSQL and drain share the machine. On in Pilothouse: API key, guardrails on
 question and answer (default policy, en pl de), four budgets held and settled, the breaker, the durable call log. The
 bare forwarder (plain ASGI, aiohttp) does nothing but forward: it is the limit. The peers do nothing but forward, too.
+CPU is that of the server's own processes, for each answer.
 
 ![Requests a second](gateway.svg)
 """
@@ -72,7 +73,10 @@ of every budget is {balance} their sum.
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Figures of one server under so many clients, before a provider that takes `delay_ms`."""
+    """Figures of one server under so many clients, before a provider that takes `delay_ms`.
+
+    `cpu_us`: of the server's processes, for each answer.
+    """
 
     server: str
     delay_ms: int
@@ -80,6 +84,7 @@ class Row:
     rate: float
     p50_ms: float
     p99_ms: float
+    cpu_us: float
     errors: int
     mb: float
 
@@ -168,9 +173,13 @@ def _load(
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     command = [sys.executable, "-m", "bench.client", url, str(clients), str(seconds)]
     env = {**os.environ, "BENCH_HEADERS": json.dumps({"authorization": f"Bearer {key}", **(headers or {})})}
+    used = cpu_s(pid)
     done = subprocess.run(command, input=orjson.dumps(asked), capture_output=True, check=True, cwd=BASE, env=env)
     told = orjson.loads(done.stdout)
-    row = Row(server, delay, clients, told["rate"], told["p50_ms"], told["p99_ms"], told["errors"], memory_mb(pid))
+    cpu_us = (cpu_s(pid) - used) / max(1, told["answers"]) * 1e6
+    row = Row(
+        server, delay, clients, told["rate"], told["p50_ms"], told["p99_ms"], cpu_us, told["errors"], memory_mb(pid)
+    )
     sys.stderr.write(f"{server:16} {delay:3} ms {clients:3} clients  {row.rate:7.0f}/s  p50 {row.p50_ms:6.2f} ms\n")
     return row
 
@@ -237,8 +246,8 @@ def _report(rows: list[Row], books: dict[str, Any]) -> str:
 
 def _line(row: Row, limit: Row) -> str:
     share, added = f"{row.rate / limit.rate:.0%}", f"{row.p50_ms - limit.p50_ms:.2f}"
-    figures = f"{row.rate:,.0f} | {share} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {added} | {row.errors} | {row.mb:.0f}"
-    return f"| {row.server} | {row.clients} | {figures} |"
+    speed = f"{row.rate:,.0f} | {share} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {added}"
+    return f"| {row.server} | {row.clients} | {speed} | {row.cpu_us:,.0f} | {row.errors} | {row.mb:.0f} |"
 
 
 def _against_peers(rows: list[Row]) -> list[str]:

@@ -1,8 +1,8 @@
-"""The only writer of money: holds before a call, settles after it, each one atomic script in Redis (`ledger.lua`).
+"""The only writer of money: holds before a call, settles after it, each one atomic step in Redis (`ledger.lua`).
 
 - A hold is taken in every budget that applies or in none, whole or not at all: spend plus holds never exceed a limit.
 - The window in which a call was reserved is charged, even when midnight has passed by then.
-- A call is charged once for each attempt, in the same script that appends its entry to the stream `ph:calls`. A charge
+- A call is charged once for each attempt, in the same step that appends its entry to the stream `ph:calls`. A charge
   above its hold is written in full and counted as overshoot.
 - A process that dies leaves its hold to `expire`, which charges the held amount and logs it with status "expired".
   Should the real figure come after all, the charge is corrected, and the later entry of the same call and attempt
@@ -10,7 +10,9 @@
 - Counters that Redis has lost are not taken for zero: until `rebuild` has added what the call log knows,
   nothing can be reserved.
 - Holds expire by Redis's clock, so the clocks of machines need not agree.
-- The same scripts carry the circuit breaker: five bad calls in a row (or a provider that asks for a pause) open a
+- What the calls of one process ask at the same time travels in one run of the script (`script.py`); each is whole for
+  itself, and is answered for itself.
+- The same script carries the circuit breaker: five bad calls in a row (or a provider that asks for a pause) open a
   circuit for 5, 10, 20, then 30 s for every process; after a pause one call probes, and closes it or trips it again.
 """
 
@@ -18,64 +20,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
-import math
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
-import orjson
 from redis import Redis, RedisError
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import NoScriptError
 
-from budgets.periods import Window, window
+from budgets import limits as counters
+from budgets import script
+from budgets.limits import Limit
+from budgets.stream import STREAM, pack
 
-SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
-SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+__all__ = ["STREAM", "Limit"]
 HOLD_S = 120.0
-COUNTER_TTL_S = 40 * 86_400  # a month and more: figures of a window that has ended can still be corrected
-ESTIMATE_TTL_S = 86_400
-MARK_TTL_S = 3_600  # 150 bytes for each call made: at 1,000 calls/s one hour is 0.5 GB, a day 13 GB
 RESERVE_WITHIN_S = 0.8  # nobody waits longer to hear that Redis is away
 SETTLE_WITHIN_S = 5.0
 EXPIRED_AT_ONCE = 500
 ABANDONED_AT_ONCE = 256
-PLANS = 4_096
-STREAM = "ph:calls"
 CIRCUITS = "ph:circuits"
 VERDICTS = {True: "good", False: "bad", None: ""}
 COUNTED = "ph:counted"
 HELD, THERE, ENDED, OPEN, LOST, LIMITED = 1, 2, 3, 4, 5, 6  # as ledger.lua answers; 0 is exhausted
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One budget that applies to a call. `key`: "organisation:", "agent:acme", "channel:acme/web" or "key:ph_abc12".
-
-    A rate of 0 is none. A `balanced` limit may be held against with less than the most that a call can cost.
-    `raised_nano` more may be spent while the time is before `raised_until` (seconds of the epoch).
-    """
-
-    key: str
-    period: str
-    timezone: str
-    limit_nano: int
-    budget_id: int
-    raised_nano: int = 0
-    raised_until: float = 0.0
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    balanced: bool = False
-
-    def at(self, moment: float) -> int:
-        """What may be spent at this moment."""
-        return self.limit_nano + (self.raised_nano if moment < self.raised_until else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +145,23 @@ async def reserve(
     """
     if nano < 0:
         raise ValueError("A hold is not negative.")
-    plan = _plan(tuple(limits), now)
-    name = f"{call_id}:{attempt}"
-    entry = orjson.dumps({**(context or {}), "call_id": call_id, "attempt": str(attempt)})
-    keys = (f"ph:h:{name}", f"ph:s:{name}", *plan.keys)
-    asked = f"{_PROCESS}{next(_asking)}"
-    rates = _rates(limits, tokens) if attempt == 1 else []
-    asking = ("reserve", name, nano, ttl_s, _stamp(now), entry, asked, COUNTER_TTL_S, circuit)
+    plan = counters.plan(tuple(limits), now)
+    name, asked = f"{call_id}:{attempt}", f"{_PROCESS}{next(_asking)}"
+    rates = counters.rates(limits, tokens) if attempt == 1 else []
+    asking = {
+        "verb": "reserve",
+        "name": name,
+        "nano": nano,
+        "ttl": ttl_s,
+        "asked": asked,
+        "circuit": circuit,
+        "rates": rates,
+        "keys": plan.keys_json,
+        "limits": plan.nanos_json,
+    }
+    entry = pack({**(context or {}), "call_id": call_id, "attempt": str(attempt)})
     try:
-        answer = await _run(
-            redis,
-            RESERVE_WITHIN_S,
-            keys,
-            (*asking, orjson.dumps(rates) if rates else "", *plan.nanos),
-        )
+        answer = await script.ask(redis, _at(now, asking), RESERVE_WITHIN_S, entry)
     except BaseException as error:
         _abandon(redis, name, asked)
         if isinstance(error, (RedisError, OSError)):
@@ -201,30 +173,36 @@ async def reserve(
     if code == THERE:
         held_in = tuple(_text(answer[5]).split("\n")) if answer[5] else ()
         return Hold(call_id, attempt, int(answer[4]), held_in, epoch, float(answer[3]), float(answer[2]), circuit)
-    if code == OPEN:
-        raise Open(circuit, float(answer[2]))
-    if code == ENDED:
-        raise AlreadySettled(name)
     if code == LIMITED:
-        name, _, per_minute = rates[answer[2]]
-        raise Limited(name, per_minute, float(answer[3]))
+        rate, _, per_minute = rates[answer[2]]
+        raise Limited(rate, per_minute, float(answer[3]))
+    raise _refusal(answer, plan, name, circuit)
+
+
+def _refusal(answer: Sequence[Any], plan: counters.Plan, name: str, circuit: str) -> Exception:
+    code = answer[0]
+    if code == OPEN:
+        return Open(circuit, float(answer[2]))
+    if code == ENDED:
+        return AlreadySettled(name)
     if code == LOST:
-        raise Unavailable("Redis has lost its counters; they are being counted anew.")
+        return Unavailable("Redis has lost its counters; they are being counted anew.")
     full = answer[2]
-    raise Exhausted(plan.limits[full], plan.nanos[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
+    return Exhausted(plan.limits[full], plan.nanos[full], int(answer[3]), int(answer[4]), plan.windows[full].ends)
 
 
 async def settle(
     redis: AsyncRedis,
     hold: Hold,
     nano: int,
-    entry: Mapping[str, str | bytes],
+    entry: Mapping[str, str],
     *,
     worked: bool | None = None,
     pause_s: float = 0.0,
     now: datetime | None = None,
 ) -> bool:
-    """Give back the hold, charge `nano` where it was held, and append `entry` to the log; once, else False.
+    """Give back the hold, charge `nano` where it was held, and append `entry` to the log; once, else False. Who is
+    cancelled meanwhile has settled all the same.
 
     `worked` says whether the provider answered (None: this call tells nothing of it), `pause_s` how long it asked to be
     left alone.
@@ -234,10 +212,17 @@ async def settle(
     """
     if nano < 0 or not entry:
         raise ValueError("A charge is not negative, and has an entry for the log.")
-    fields = [part for pair in entry.items() for part in pair]
-    learnt = (hold.circuit, VERDICTS[worked], pause_s)
-    arguments = ("settle", hold.name, nano, _stamp(now), hold.expires_at, MARK_TTL_S, COUNTER_TTL_S, *learnt, *fields)
-    return bool(await _ask(redis, hold, arguments))
+    asking = {
+        "verb": "settle",
+        "name": hold.name,
+        "nano": nano,
+        "expires": hold.expires_at,
+        "keys": hold.keys,
+        "circuit": hold.circuit,
+        "verdict": VERDICTS[worked],
+        "pause": pause_s,
+    }
+    return bool(await _ask(redis, _at(now, asking), pack(entry)))
 
 
 async def release(redis: AsyncRedis, hold: Hold) -> bool:
@@ -247,7 +232,7 @@ async def release(redis: AsyncRedis, hold: Hold) -> bool:
 
     :raises Unavailable: Redis is away; the hold will expire into a charge.
     """
-    return bool(await _ask(redis, hold, ("release", hold.name, MARK_TTL_S, COUNTER_TTL_S)))
+    return bool(await _ask(redis, {"verb": "release", "name": hold.name}))
 
 
 # --- around the calls, blocking: what dead processes left, what pages show, what a lost Redis needs -----------------
@@ -257,7 +242,7 @@ def expire(redis: Redis, now: datetime | None = None) -> int:
     """Turn the holds of dead processes into charges of the held amounts, logged as estimated; how many."""
     total = 0
     while True:
-        done = _run_sync(redis, (), ("expire", _stamp(now), EXPIRED_AT_ONCE, ESTIMATE_TTL_S, COUNTER_TTL_S))
+        done = script.ask_sync(redis, _at(now, {"verb": "expire", "at_most": EXPIRED_AT_ONCE}))
         total += done
         if done < EXPIRED_AT_ONCE:
             return total
@@ -265,7 +250,7 @@ def expire(redis: Redis, now: datetime | None = None) -> int:
 
 def balances(redis: Redis, limits: Iterable[Limit], now: datetime | None = None) -> dict[Limit, Balance]:
     """What each limit's present window has spent and held, in one round trip."""
-    plan = _plan(tuple(limits), now)
+    plan = counters.plan(tuple(limits), now)
     pipe = redis.pipeline(transaction=False)
     for key in plan.keys:
         pipe.hmget(key, "spent", "held", "overshoot")
@@ -295,7 +280,7 @@ def at_loss(redis: Redis, limits: Sequence[Limit], now: datetime | None = None) 
     """In one moment: the id of the stream's last entry, and what the counters have counted since they were lost."""
     pipe = redis.pipeline(transaction=True)
     pipe.xrevrange(STREAM, count=1)
-    for key in _plan(tuple(limits), now).keys:
+    for key in counters.plan(tuple(limits), now).keys:
         pipe.hget(key, "spent")
     last, *spent = pipe.execute()
     return (
@@ -309,7 +294,8 @@ def rebuild(redis: Redis, missing: Mapping[Limit, int], now: datetime | None = N
 
     From then on they can be trusted, and money can be reserved.
     """
-    _run_sync(redis, _plan(tuple(missing), now).keys, ("rebuild", COUNTER_TTL_S, *missing.values()))
+    keys = counters.plan(tuple(missing), now).keys
+    script.ask_sync(redis, {"verb": "rebuild", "keys": keys, "nanos": list(missing.values())})
 
 
 def is_counted(redis: Redis) -> bool:
@@ -317,83 +303,12 @@ def is_counted(redis: Redis) -> bool:
     return bool(redis.exists(COUNTED))
 
 
-# --- counters of a call's limits, worked out once a window -----------------------------------------------------------
+# --- asking ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The counters of some limits while `starts` ≤ time < `ends`, in seconds: a window or an increase may end then."""
-
-    limits: tuple[Limit, ...]
-    windows: tuple[Window, ...]
-    keys: tuple[str, ...]
-    nanos: tuple[int, ...]
-    starts: float
-    ends: float
-
-
-_plans: dict[tuple[Limit, ...], _Plan] = {}
-
-
-def _plan(limits: tuple[Limit, ...], now: datetime | None) -> _Plan:
-    moment = now.timestamp() if now else time.time()
-    plan = _plans.get(limits)
-    if plan is None or not plan.starts <= moment < plan.ends:
-        if len(_plans) >= PLANS:
-            _plans.clear()
-        plan = _plans[limits] = _make_plan(limits, moment)
-    return plan
-
-
-def _rates(limits: Sequence[Limit], tokens: int) -> list[tuple[str, int, int]]:
-    """(name, how much this call takes, how much there is a minute) of each rate."""
-    rates = []
-    for limit in limits:
-        if limit.requests_per_minute:
-            rates.append((f"{limit.key} requests", 1, limit.requests_per_minute))
-        if limit.tokens_per_minute:
-            rates.append((f"{limit.key} tokens", tokens, limit.tokens_per_minute))
-    return rates
-
-
-def _make_plan(limits: tuple[Limit, ...], moment: float) -> _Plan:
-    now = datetime.fromtimestamp(moment, UTC)
-    windows = tuple(window(limit.period, limit.timezone, now) for limit in limits)
-    starts = [found.starts.timestamp() for found in windows]
-    ends = [found.ends.timestamp() for found in windows]
-    for limit in limits:
-        (ends if moment < limit.raised_until else starts).append(limit.raised_until)
-    return _Plan(
-        limits,
-        windows,
-        tuple(f"ph:b:{limit.key}:{found.key}" for limit, found in zip(limits, windows, strict=True)),
-        tuple(limit.at(moment) for limit in limits),
-        max(starts, default=-math.inf),
-        min(ends, default=math.inf),
-    )
-
-
-# --- one round trip --------------------------------------------------------------------------------------------------
-
-
-async def _run(redis: AsyncRedis, within_s: float, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-    async with asyncio.timeout(within_s):
-        try:
-            return await redis.evalsha(SHA, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await redis.eval(SCRIPT, len(keys), *keys, *arguments)
-
-
-def _run_sync(redis: Redis, keys: Sequence[str], arguments: Sequence[Any]) -> int:
+async def _ask(redis: AsyncRedis, ask: script.Ask, entry: bytes = b"") -> Any:
     try:
-        return int(redis.evalsha(SHA, len(keys), *keys, *arguments))
-    except NoScriptError:
-        return int(redis.eval(SCRIPT, len(keys), *keys, *arguments))
-
-
-async def _ask(redis: AsyncRedis, hold: Hold, arguments: Sequence[Any]) -> Any:
-    try:
-        return await _run(redis, SETTLE_WITHIN_S, (f"ph:h:{hold.name}", f"ph:s:{hold.name}", *hold.keys), arguments)
+        return await script.ask(redis, ask, SETTLE_WITHIN_S, entry, keep=True)
     except (RedisError, OSError) as error:
         raise Unavailable(str(error)) from error
 
@@ -411,9 +326,8 @@ def _abandon(redis: AsyncRedis, name: str, asked: str) -> None:
     """
 
     async def give_back() -> None:
-        keys = (f"ph:h:{name}", f"ph:s:{name}")
-        with contextlib.suppress(RedisError, OSError):
-            await _run(redis, SETTLE_WITHIN_S, keys, ("abandon", name, MARK_TTL_S, COUNTER_TTL_S, asked))
+        with contextlib.suppress(Unavailable):
+            await _ask(redis, {"verb": "abandon", "name": name, "asked": asked})
 
     if len(_abandoned) < ABANDONED_AT_ONCE:
         task = asyncio.get_running_loop().create_task(give_back())
@@ -421,9 +335,9 @@ def _abandon(redis: AsyncRedis, name: str, asked: str) -> None:
         task.add_done_callback(_abandoned.discard)
 
 
-def _stamp(now: datetime | None) -> float | str:
-    """What the scripts take for the time; empty is Redis's own clock."""
-    return now.timestamp() if now else ""
+def _at(now: datetime | None, ask: dict[str, Any]) -> script.Ask:
+    """With a time of its own, where tests have one; else the script takes Redis's clock."""
+    return {**ask, "now": now.timestamp()} if now else ask
 
 
 def _text(value: str | bytes) -> str:

@@ -2,7 +2,7 @@
 
 Rows of the append-only tables (versions, releases, deployments, stage changes, decisions, findings that did something,
 budget changes and increases, invoices, keys, alerts) are written to the trail by the database itself; see migrations
-0002 to 0004.
+0002 to 0005.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ WATCHED = {
     "agents_stagechange": "true",
     "escalations_decision": "true",
     "escalations_undo": "true",
-    "guardrails_finding": "action <> 'allow'",
+    "guardrails_finding": "action <> 'allow' OR rule = 'judge-failed'",
+    "guardrails_falsepositive": "true",
     "budgets_budgetchange": "true",
     "budgets_budgetincrease": "true",
     "budgets_invoice": "true",
@@ -128,7 +129,7 @@ def _missing() -> Iterator[str]:
     for table, only in WATCHED.items():
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT min(t.id) FROM {table} t WHERE {only} AND NOT EXISTS (SELECT 1 FROM console_auditentry e "
+                f"SELECT min(t.id) FROM {table} t WHERE ({only}) AND NOT EXISTS (SELECT 1 FROM console_auditentry e "
                 "WHERE e.detail ->> 'table' = %s AND e.detail ->> 'row' = t.id::text)",
                 [table],
             )

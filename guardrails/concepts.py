@@ -1,7 +1,5 @@
-"""Packs (one language's words for each concept), compiled into one automaton that finds all their words at once."""
+"""Packs: one language's words for each concept, with probes and harmless sentences that prove them."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,27 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ahocorasick_rs import AhoCorasick, Implementation
 
-from guardrails.normalise import fold, rot13
+from guardrails.normalise import fold
 
 PACKS = Path(__file__).parent / "packs"
-_LOOSE_LEAST = 4
-_MARKER_LEAST = 7
-REVERSED, ROT13 = "@reversed", "@rot13"
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
-    """What the guardrails know of one language. `words` maps a concept to stems: `ignor*` any word that begins so,
-    `ignore` the whole word, several words a phrase; a language without word edges (`spaces: false`) writes it bare."""
+class Language:
+    """What screening needs to know of a language beside its words for concepts. `common`: its commonest, folded."""
 
     code: str
     name: str
     scripts: tuple[str, ...]
-    words: Mapping[str, tuple[str, ...]]
     refusal: str
     common: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Pack(Language):
+    """`words` maps a concept to stems: `ignor*` any word that begins so, `ignore` the whole word, several words a
+    phrase; a language without word edges (`spaces: false`) writes it bare. `respelled`: letters written differently."""
+
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spaces: bool = True
     respelled: Mapping[str, str] = field(default_factory=dict)
     probes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -55,14 +55,19 @@ def read_pack(content: Mapping[str, Any]) -> Pack:
     )
 
 
-def _yaml(path: Path) -> Any:
+def read_yaml(text: bytes) -> Any:
     # The base loader leaves every scalar a string: "no", "on" and "yes" are words here.
-    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # noqa: S506
+    return yaml.load(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # noqa: S506
+
+
+def pack_files() -> list[Path]:
+    return sorted(PACKS.glob("*.yaml"))
 
 
 @cache
 def packs() -> Mapping[str, Pack]:
-    return {pack.code: pack for pack in (read_pack(_yaml(path)) for path in sorted(PACKS.glob("*.yaml")))}
+    """Every pack, whole. It takes a second to read: screening makes do with `lexicon.languages`."""
+    return {pack.code: pack for pack in (read_pack(read_yaml(path.read_bytes())) for path in pack_files())}
 
 
 def _spellings(stem: str, respelled: Mapping[str, str]) -> Iterable[str]:
@@ -84,69 +89,3 @@ def patterns_of(pack: Pack, stem: str) -> Iterable[str]:
             yield body
             continue
         yield ("" if spelling.startswith("*") else " ") + body + ("" if spelling.endswith("*") else " ")
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    concept: str
-    start: int
-    end: int
-    languages: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Automaton:
-    machine: AhoCorasick
-    meanings: tuple[tuple[tuple[str, frozenset[str]], ...], ...]
-
-    @classmethod
-    def of(cls, table: Mapping[str, Mapping[str, set[str]]]) -> "_Automaton":
-        meanings = tuple(tuple((c, frozenset(langs)) for c, langs in entry.items()) for entry in table.values())
-        return cls(
-            AhoCorasick(list(table), implementation=Implementation.ContiguousNFA, store_patterns=False), meanings
-        )
-
-    def hits(self, text: str) -> list[Hit]:
-        meanings = self.meanings
-        return [
-            Hit(concept, start, end, languages)
-            for index, start, end in self.machine.find_matches_as_indexes(text, overlapping=True)
-            for concept, languages in meanings[index]
-        ]
-
-
-class Lexicon:
-    """Every word of every pack. `hits` gives them in the order in which they end in the text."""
-
-    def __init__(self, packs: Iterable[Pack]) -> None:
-        self.packs = {pack.code: pack for pack in packs}
-        strict: dict[str, dict[str, set[str]]] = {}
-        loose: dict[str, dict[str, set[str]]] = {}
-        for pack in self.packs.values():
-            for concept, stems in pack.words.items():
-                for stem in stems:
-                    for pattern in patterns_of(pack, stem):
-                        strict.setdefault(pattern, {}).setdefault(concept, set()).add(pack.code)
-                        if len(body := pattern.replace(" ", "")) >= _LOOSE_LEAST:
-                            loose.setdefault(body, {}).setdefault(concept, set()).add(pack.code)
-                        for marker, disguised in self._markers(pattern.strip()):
-                            strict.setdefault(disguised, {}).setdefault(marker, set()).add(pack.code)
-        self._strict = _Automaton.of(strict)
-        self._loose = _Automaton.of(loose)
-        self.digest = hashlib.sha256(repr(sorted((p, sorted(m)) for p, m in strict.items())).encode()).hexdigest()
-
-    @staticmethod
-    def _markers(body: str) -> Iterable[tuple[str, str]]:
-        if len(body) < _MARKER_LEAST:
-            return
-        yield REVERSED, body[::-1]
-        if re.fullmatch(r"[a-z ]+", body):
-            yield ROT13, rot13(body).text.strip()
-
-    def hits(self, text: str, *, loose: bool = False) -> list[Hit]:
-        return (self._loose if loose else self._strict).hits(text)
-
-
-@cache
-def lexicon() -> Lexicon:
-    return Lexicon(packs().values())

@@ -12,14 +12,16 @@ from typing import Any
 
 import fasttext
 
-from guardrails.concepts import packs
+from guardrails.lexicon import languages
 from guardrails.normalise import fold
 
 UNKNOWN = "?"
 _BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
 _DIGIT = re.compile(r"\d")
+_ODD = re.compile(r"\d|@|://")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
+_UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 300, 12
 _KIN = {
     "nb": "no",
@@ -31,6 +33,9 @@ _KIN = {
     "zh-Hant": "zh",
     "arz": "ar",
     "fil": "tl",
+    "bs": "hr",
+    "sr-Latin": "hr",  # one language with Croatian as far as words of attacks go
+    "ms": "id",
 }
 _SCRIPT_RUN = {"Han": 5, "Hiragana": 5, "Katakana": 6, "Hangul": 5}
 _SCRIPT_RUN_OTHERS = 12
@@ -45,7 +50,7 @@ class Guess:
 
 
 def covered_languages() -> frozenset[str]:
-    return frozenset(packs())
+    return frozenset(languages())
 
 
 @cache
@@ -83,31 +88,32 @@ def scripts(text: str) -> Mapping[str, int]:
 
 @cache
 def _known_scripts() -> frozenset[str]:
-    return frozenset(script for pack in packs().values() for script in pack.scripts)
+    return frozenset(script for pack in languages().values() for script in pack.scripts)
 
 
 @cache
 def _common_words() -> Mapping[str, frozenset[str]]:
-    return {code: pack.common for code, pack in packs().items()}
+    return {code: pack.common for code, pack in languages().items()}
 
 
 def _shares(text: str) -> dict[str, float]:
-    labels, chances = _model().predict(text, k=6)
+    labels, chances = _model().predict(text, k=10)
     shares: dict[str, float] = {}
+    latin = not _BEYOND_LATIN.search(text)
     for label, chance in zip(labels, chances, strict=True):
         code = label.removeprefix("__label__")
-        code = _KIN.get(code, code)
+        code = _KIN.get(f"{code}-Latin" if latin and code == "sr" else code, code)
         shares[code] = shares.get(code, 0.0) + float(chance)
     return shares
 
 
-def _speaks(words: list[str], codes: AbstractSet[str]) -> str | None:
-    """The covered language whose commonest words make up a third of these."""
+def _speaks(words: list[str], codes: AbstractSet[str], share: float = 1 / 3) -> str | None:
+    """The covered language whose commonest words make up that share of these."""
     best, most = None, 0
     for code, common in _common_words().items():
         if code in codes and (count := sum(word in common for word in words)) > most:
             best, most = code, count
-    return best if most * 3 >= len(words) else None
+    return best if most >= share * len(words) else None
 
 
 def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
@@ -125,12 +131,15 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
     if ours >= sum(shares.values()) - ours:
         if shares[best] < _UNMIXED and letters >= 2 * _MIXED_LETTERS:
             return _halves(text, spoken)
+        if ours < _UNSURE and letters >= _SURE_LETTERS:  # it looks like nothing that the model knows
+            code = _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, _SOME)
+            return Guess(code, covered=True) if code else Guess(UNKNOWN, covered=False)
         return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
-    if letters < _SURE_LETTERS or best in packs():
+    if letters < _SURE_LETTERS or best in languages():
         # Names and fragments look like anything; a language with a pack is at least screened.
         if (code := _speaks(words, spoken)) is not None:
             return Guess(code, covered=True)
-        sure = 0.85 if best in packs() or len(words) < _LEAST_WORDS else 0.5
+        sure = 0.85 if best in languages() or len(words) < _LEAST_WORDS else 0.5
         return (
             Guess(UNKNOWN, covered=True)
             if shares[best] < sure and letters < _SURE_LETTERS
@@ -150,14 +159,15 @@ def _prose(text: str) -> str:
     """The text without code, addresses, links, numbers and codes such as KT-900: these say nothing about a language."""
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
     words = outside.split()
-    if _DIGIT.search(outside) or "@" in outside or "://" in outside:
-        words = [_DIGIT.sub("", word) for word in words if "@" not in word and "://" not in word and not _is_code(word)]
+    if _ODD.search(outside):
+        words = [_without_digits(word) if _ODD.search(word) else word for word in words]
     return " ".join(words)
 
 
-def _is_code(word: str) -> bool:
-    digits = len(_DIGIT.findall(word))
-    return digits * 4 >= len(word)
+def _without_digits(word: str) -> str:
+    bare = _DIGIT.sub("", word)
+    code = (len(word) - len(bare)) * 4 >= len(word)
+    return "" if code or "@" in bare or "://" in bare else bare
 
 
 def _foreign_script(counts: Mapping[str, int]) -> str | None:

@@ -4,10 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from guardrails.concepts import Hit
+from guardrails.lexicon import ANY_LANGUAGE, Hit
 from guardrails.normalise import fold_length, visible
 
-_ANY: frozenset[str] = frozenset()
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
         "#delimiter",
@@ -66,4 +65,4 @@ def marks(text: str) -> Iterator[Hit]:
             if count == _MOST:
                 break
             start = fold_length(text[: found.start()])
-            yield Hit(name, max(0, start - 1), fold_length(text[: found.end()]), _ANY)
+            yield Hit(name, start, fold_length(text[: found.end()]) + 1, ANY_LANGUAGE)

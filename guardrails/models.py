@@ -52,6 +52,7 @@ class FindingQuerySet(models.QuerySet["Finding"]):
                 excerpt=one.excerpt,
                 excerpt_hash=excerpt_hash(one.excerpt),
                 latency_us=latency_us,
+                would=one.would,
             )
             for one in seen
         )
@@ -59,6 +60,10 @@ class FindingQuerySet(models.QuerySet["Finding"]):
     def acted(self) -> "FindingQuerySet":
         """Findings that stopped or changed something."""
         return self.exclude(action=Finding.Action.ALLOW)
+
+    def would_have_acted(self) -> "FindingQuerySet":
+        """Findings of rules that only log, or whose words are allowed, and that would have acted."""
+        return self.filter(action=Finding.Action.ALLOW).exclude(would=Finding.Action.ALLOW)
 
 
 class Finding(models.Model):
@@ -99,6 +104,12 @@ class Finding(models.Model):
     excerpt = models.CharField(max_length=EXCERPT)
     excerpt_hash = models.TextField()
     latency_us = models.PositiveIntegerField(default=0)
+    would = models.TextField(
+        choices=Action.choices,
+        default="allow",
+        db_default="allow",
+        help_text="What the rule does where it is enforced.",
+    )
 
     objects = FindingQuerySet.as_manager()
 
@@ -106,6 +117,11 @@ class Finding(models.Model):
         indexes = [
             models.Index(fields=["agent", "-at"], name="guardrails_finding_agent"),
             models.Index(fields=["scope", "family", "-at"], name="guardrails_finding_scope"),
+            models.Index(
+                fields=["scope", "-at"],
+                name="guardrails_finding_logged",
+                condition=models.Q(action="allow") & ~models.Q(would="allow"),
+            ),
             models.Index(fields=["turn_id"], name="guardrails_finding_turn", condition=models.Q(turn_id__isnull=False)),
             models.Index(fields=["call_id"], name="guardrails_finding_call", condition=models.Q(call_id__isnull=False)),
             models.Index(fields=["case_id"], name="guardrails_finding_case", condition=models.Q(case_id__isnull=False)),
@@ -123,3 +139,18 @@ class Finding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rule} {self.action} {self.scope}"
+
+
+class FalsePositive(models.Model):
+    """A person says that a finding was harmless: a candidate for the pack's harmless sentences. Append-only."""
+
+    at = models.DateTimeField(db_default=Now())
+    finding = models.OneToOneField(Finding, on_delete=models.PROTECT, related_name="false_positive")
+    actor = models.TextField()
+    note = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.finding} by {self.actor}"

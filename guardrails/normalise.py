@@ -9,9 +9,10 @@ import binascii
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
+from itertools import islice
 from urllib.parse import unquote_to_bytes
 
 # Longer texts are cut to a head and a tail; `screen` never calls such a text clean.
@@ -26,6 +27,9 @@ _STRIPPED_MARKS = (
     (0x064B, 0x065F),
     (0x0670, 0x0670),
     (0x06D6, 0x06ED),
+    (0x093C, 0x093C),  # the dot that writers of Hindi, Bengali, and Punjabi leave out
+    (0x09BC, 0x09BC),
+    (0x0A3C, 0x0A3C),
     (0x1AB0, 0x1AFF),
     (0x1DC0, 0x1DFF),
     (0x20D0, 0x20FF),
@@ -33,8 +37,36 @@ _STRIPPED_MARKS = (
 )
 _INVISIBLE = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180F, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)})
 _INVISIBLE_RANGES = ((0xE0000, 0xE01EF), (0x180B, 0x180E))
+_SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz", strict=True))
+_FRAMED = {chr(first + at): chr(97 + at) for first in (0x1F150, 0x1F170) for at in range(26)}
 _LETTERS = str.maketrans(
-    {"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ŋ": "n"}
+    {
+        "ł": "l",
+        "ø": "o",
+        "đ": "d",
+        "ħ": "h",
+        "ð": "d",
+        "þ": "th",
+        "æ": "ae",
+        "œ": "oe",
+        "ı": "i",
+        "ŋ": "n",
+        "ґ": "г",
+        # One letter, typed on the keyboards of Arabic, Persian and Urdu.
+        "ى": "ي",
+        "ی": "ي",
+        "ې": "ي",
+        "ک": "ك",
+        "ہ": "ه",
+        "ھ": "ه",
+        "ة": "ه",
+        "ۃ": "ه",
+        "ٱ": "ا",
+        "ۓ": "ے",
+        "ँ": "ं",  # Hindi writes either
+        **_SMALL_CAPITALS,
+        **_FRAMED,
+    }
 )
 
 
@@ -155,55 +187,138 @@ def plain(text: str) -> View:
 
 
 # --- disguises that keep the length -----------------------------------------------------------------------------
-_LOOKALIKES = dict(
-    zip(
-        "авекмнорстухіјѕԁԛԝһӏьгпиαβεηικνορτυχγωσμ",
-        "abekmhopctyxijsdqwhlbrnuabenikvoptuxywou",
-        strict=True,
-    )
+def _lookalikes(letters: str, latin: str) -> tuple[dict[int, int], dict[int, str]]:
+    """To Latin and back; where two look like one Latin letter, the first is meant."""
+    there = str.maketrans(letters, latin)
+    back = {ord(b): a for a, b in reversed(list(zip(letters, latin, strict=True)))}
+    return there, back
+
+
+_CYRILLIC_TO_LATIN, _TO_CYRILLIC = _lookalikes(
+    "аеорсхуікмнтвјѕԁԛԝһӏьгпиАЕОРСХУІКМНТВЈЅԌЬ", "aeopcxyikmhtbjsdqwhlbrnuAEOPCXYIKMHTBJSGb"
 )
-_TO_LATIN = str.maketrans({**_LOOKALIKES, **{a.upper(): b.upper() for a, b in _LOOKALIKES.items()}})
-_TO_CYRILLIC = str.maketrans({b: a for a, b in reversed(_LOOKALIKES.items()) if "а" <= a <= "ї"})
-_MIXED = re.compile(r"[a-zA-Z][\u0370-\u052f]|[\u0370-\u052f][a-zA-Z]")
-_GREEK_CYRILLIC = re.compile("[\u0370-\u052f]")
-_WORD = re.compile(r"[^\W\d_]+")
-_LATIN = re.compile(r"[a-zA-Z]")
-_LEET = str.maketrans("013457@$!|€", "oieastasiie")
-_LEETED = re.compile(r"[0134578@$!|€](?<=[^\W\d_].)[0134578@$!|€]{0,2}[^\W\d_]")
+_GREEK_TO_LATIN, _TO_GREEK = _lookalikes("αενορικτυχβηωγσμΑΕΟΡΙΚΤΥΧΒΗΜΝΖ", "aevopiktuxbnwyouAEOPIKTYXBHMNZ")
+_TO_LATIN = {**_CYRILLIC_TO_LATIN, **_GREEK_TO_LATIN}
+_NO_TWINS = dict.fromkeys(map(ord, "аеорсхуіАЕОРСХКМНТВІaeopcxyiAEOPCXKMHTBIοινΟΑΕΙΚΜΝΤΡΧΥΒΗ"), " ")
+_GREEK, _CYRILLIC = re.compile("[\u0370-\u03ff]"), re.compile("[\u0400-\u052f]")
+_LATIN = re.compile("[a-zA-Z\u00c0-\u024f\u1e00-\u1eff]")
+_WORD = re.compile("[a-zA-Z\u00c0-\u024f\u1e00-\u1eff\u0300-\u052f]+")
+Table = Mapping[int, int | str]
+_SCRIPTS: tuple[tuple[re.Pattern[str], Table], ...] = (
+    (_LATIN, _TO_LATIN),
+    (_CYRILLIC, _TO_CYRILLIC),
+    (_GREEK, _TO_GREEK),
+)
 
 
-def _one_script(word: re.Match[str]) -> str:
-    token = word[0]
-    if not _MIXED.search(token):
-        return token
-    latin = len(_LATIN.findall(token))
-    return token.translate(_TO_LATIN if latin * 2 >= len(token) else _TO_CYRILLIC)
+def confusables(text: str) -> Iterator[View]:
+    """Words that mix scripts, written in that of the text, or in the other; then all that lookalikes can write."""
+    if text.isascii():
+        return
+    if sum(bool(script.search(text)) for script, _ in _SCRIPTS) < 2:
+        return
+    # Letters that no other script has tell the script of the text; addresses are Latin everywhere.
+    letters = " ".join(word for word in text.split() if "@" not in word and "://" not in word).translate(_NO_TWINS)
+    own = [len(script.findall(letters)) for script, _ in _SCRIPTS]
+    common = [pair for _, pair in sorted(zip(own, _SCRIPTS, strict=True), key=lambda pair: -pair[0])]
+
+    def written(word: str, scripts: Iterable[tuple[re.Pattern[str], Table]]) -> str:
+        for script, table in scripts:
+            one = word.translate(table)
+            if not any(other.search(one) for other, _ in common if other is not script):
+                return one
+        return word
+
+    def mixed(word: str) -> str:
+        return written(word, common) if sum(bool(script.search(word)) for script, _ in common) > 1 else word
+
+    def mixed_as_foreign(word: str) -> str:
+        return written(word, reversed(common)) if mixed(word) != word else word
+
+    readings = [text]
+    for read in (mixed, mixed_as_foreign, lambda word: written(word, common)):
+        source = _WORD.sub(lambda found, read=read: read(found[0]), text)  # type: ignore[misc]
+        if source not in readings:
+            readings.append(source)
+            yield _view("confusables", source)
 
 
-def confusables(text: str) -> View | None:
-    """Words that mix scripts, written in one."""
-    if text.isascii() or not _GREEK_CYRILLIC.search(text) or not _MIXED.search(text):
-        return None
-    source = _WORD.sub(_one_script, text)
-    return _view("confusables", source)
+_LEET_LATIN = str.maketrans("0134578@$|€!", "oieastbasiei")
+_LEET_CYRILLIC = str.maketrans("0346@$!1|", "озчбасііі")
+_LEET_GREEK = str.maketrans("0134@!|", "οιεααιι")
+_LEET_OTHER = str.maketrans("1!", "ll")  # a reading that Latin letters have as well
+_LEETED = re.compile(r"[^\W\d_][013456@$|€78!]{1,2}[^\W\d_]|[0134@$][^\W\d_]!|[0346][\u0400-\u04ff]{2}")
+_LEETED_EDGE = re.compile(r"(?<!\S)[0134@$|!][^\W\d_]{2}|[^\W\d_]{2}[013@$](?!\S)")
+_LEET_SIGN = re.compile(r"[013456@$|€78!]")
+_EDGES_LEAST = 3
+_TOKEN = re.compile(r"\S+")
+_CLOSING = "!.,;:?)]\"'»”"
 
 
-def leet(text: str) -> View | None:
-    if not _LEETED.search(text):
-        return None
-    source = re.sub(r"\S+", lambda word: word[0].translate(_LEET), text)
-    return _view("leet", source)
+def leet(text: str) -> Iterator[View]:
+    """Digits and signs inside words as the letters they look like, in the readings that they have."""
+    if not _LEET_SIGN.search(text):
+        return
+    if not _LEETED.search(text) and len(_LEETED_EDGE.findall(text)) < _EDGES_LEAST:
+        return
+    table = _leet_table(text)
+    yield _view("leet", _TOKEN.sub(lambda token: _spelt(token[0], table, _CLOSING), text))
+    if "!" in text:
+        yield _view("leet", _TOKEN.sub(lambda token: _spelt(token[0], table), text))
+    readings = " ".join(reading for word in text.split() for reading in _readings(word.rstrip(_CLOSING), table))
+    yield View("leet", fold(readings), _fixed((0, len(text))), source=readings)
+
+
+def _readings(word: str, table: Mapping[int, int]) -> Iterator[str]:
+    """A word with digits as it stands (`base64`), and in every reading."""
+    yield word
+    if _LEET_SIGN.search(word):
+        yield _spelt(word, table)
+        if "1" in word:
+            yield _spelt(word.translate(_LEET_OTHER), table)
+
+
+def _leet_table(text: str) -> Mapping[int, int]:
+    if _CYRILLIC.search(text):
+        return _LEET_CYRILLIC
+    return _LEET_GREEK if _GREEK.search(text) else _LEET_LATIN
+
+
+def _spelt(word: str, table: Mapping[int, int], closing: str = "") -> str:
+    if "@" in word and "." in word:  # an address stays one
+        return "@".join(_spelt(part, table, closing) for part in word.split("@"))
+    core = word.rstrip(closing) if closing else word
+    return core.translate(_LEET_LATIN if _LATIN.search(word) else table) + word[len(core) :]
 
 
 # --- disguises that change it -----------------------------------------------------------------------------------
-_SPACED = re.compile(r"(?<= )(?:\S ){6,400}")
+_LETTERS_APART = re.compile(r"(?<!\S)\S(?:[^\S\n]{1,4}\S(?!\S)){5,400}")
+_WIDE_GAP = re.compile(r"\s{2,}")
+_SIGNS = re.compile(r"[.\-_*|/·,~+]")
+_APART = r"(?<![^\s.\-_*|/·,~+])[^\s.\-_*|/·,~+](?:[.\-_*|/·,~+][^\s.\-_*|/·,~+]){%s,400}(?![^\s.\-_*|/·,~+])"
+_SIGNS_APART, _A_FEW_APART = re.compile(_APART % 3), re.compile(_APART % 1)
+_PERHAPS_APART = re.compile(r"(?<!\S)\S[^\S\n]{1,4}\S[^\S\n]{1,4}\S(?!\S)|(?<!\w)\w[.\-_*|/·,~+]\w")
+_CLOSED_LEAST, _FEW_LEAST = 12, 3
 
 
-def spaced(view: View) -> Iterator[View]:
-    """Runs of single letters, closed up."""
-    for run in list(_SPACED.finditer(view.text))[:CANDIDATES]:
-        span = view.locate(run.start() - 1, run.end())
-        yield View("spaced", run[0].replace(" ", ""), _fixed(span), loose=True)
+def spaced(text: str) -> Iterator[View]:
+    """Letters apart (`i g n o r e   a l l`, `i.g.n.o.r.e a.l.l`) closed up to words; runs without gaps in one."""
+    if not _PERHAPS_APART.search(text):
+        return
+    runs = [*_LETTERS_APART.finditer(text), *_SIGNS_APART.finditer(text)][:CANDIDATES]
+    if not runs and len(runs := list(islice(_A_FEW_APART.finditer(text), CANDIDATES))) < _FEW_LEAST:
+        return
+    around = _fixed((min(run.start() for run in runs), max(run.end() for run in runs)))
+    source = _A_FEW_APART.sub(lambda run: _SIGNS.sub("", run[0]), _LETTERS_APART.sub(_closed, text))
+    yield View("spaced", fold(source), around, source=source)
+    for run in runs:
+        letters = fold(_SIGNS.sub("", run[0])).replace(" ", "")
+        if len(letters) >= _CLOSED_LEAST:
+            yield View("spaced", letters, _fixed(run.span()), loose=True)
+
+
+def _closed(run: re.Match[str]) -> str:
+    return " ".join("".join(word.split()) for word in _WIDE_GAP.split(run[0]))
 
 
 def turned(text: str) -> View:
@@ -216,6 +331,12 @@ def turned(text: str) -> View:
         return size - last, size - first
 
     return View("reversed", folded, locate, source=source)
+
+
+def turned_words(text: str) -> View:
+    """Every word read backwards, where it stands."""
+    source = _TOKEN.sub(lambda word: word[0][::-1], text)
+    return _view("reversed", source)
 
 
 _ROT13 = str.maketrans(

@@ -1,20 +1,19 @@
-"""Policies: which action each family or rule takes, which languages are spoken, how a refusal reads."""
+"""Policies: which action each family or rule takes, which languages are spoken, how a refusal reads.
 
-import hashlib
-import json
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+`guardrails.reading` makes one of what a person wrote; here is what it decides.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from guardrails import rules
-from guardrails.concepts import lexicon, packs
-from guardrails.rules import ACTIONS, Action, Rule
+import re2
 
-
-class PolicyError(ValueError):
-    """A policy that cannot be used; the message is a plain sentence."""
-
+from guardrails.detectors.topics import Topics
+from guardrails.lexicon import languages
+from guardrails.normalise import fold
+from guardrails.rules import Action, Rule
 
 DEFAULT_POLICY: Final[dict[str, Any]] = {
     "uncovered": "escalate",
@@ -35,19 +34,58 @@ DEFAULT_POLICY: Final[dict[str, Any]] = {
         "personal_data_out": "redact",
         "secrets_out": "redact",
         "unsafe_link": "redact",
+        "ungrounded": "escalate",
     },
     "log_only": [],
     "refusal": {},
 }
-_KEYS = frozenset({"languages", "uncovered", "actions", "log_only", "refusal", "whole_answers"})
-_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Words that are all right until a moment (seconds of the epoch), for one rule or, `rule` empty, for all."""
+
+    words: str  # folded
+    rule: str
+    until: float
+
+    def covers(self, rule: str, matched: str, around: str, now: float) -> bool:
+        """Whether the match is a part of these words, and the words stand there whole."""
+        return now < self.until and self.rule in ("", rule) and matched in self.words and self.words in around
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A rule of the policy's own: an expression of RE2, so that no text can make it search for long."""
+
+    rule: Rule
+    pattern: "re2._Regexp"
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Which model is asked about the grey zone (none named: the router's), and what happens when it does not answer."""
+
+    stages: frozenset[str]
+    model: str = ""
+    timeout_s: float = 4.0
+    on_failure: Action = "escalate"
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """The kinds of personal data that logs, traces and exports have not, or only as tokens that can be opened."""
+
+    kinds: frozenset[str] = frozenset()
+    reversible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A compiled policy. `hash` covers its content, the rules and the words of every pack.
+    """A compiled policy. `hash` covers its content, the scope, the rules and the words of every pack.
 
     `whole_answers`: a streamed answer leaves when all of it was screened, so until then it can come from another model.
+    `regenerate`: families for whose sake an answer is asked for once more before it is withheld.
     """
 
     hash: str
@@ -56,105 +94,50 @@ class Policy:
     actions: Mapping[str, Action]
     log_only: frozenset[str]
     refusals: Mapping[str, str]
+    rules: Mapping[str, Rule]
+    enforce: bool = True
     whole_answers: bool = False
+    allowed: tuple[Allowed, ...] = ()
+    custom: tuple[Custom, ...] = ()
+    topics: Topics | None = None
+    judge: Judge | None = None
+    regenerate: frozenset[str] = frozenset()
+    private: Private = field(default_factory=Private)
 
-    def action(self, rule: Rule, stage: str) -> Action:
-        default = rule.stages.get(stage, "allow")
-        if rule.id in self.log_only:
-            return "allow"
+    def would(self, rule: Rule, stage: str) -> Action:
+        """What the rule does where it is enforced."""
+        default = rule.action(stage)
         if rule.family == "uncovered_language":
             return self.uncovered
         if rule.id in self.actions:
             return self.actions[rule.id]
         return default if default == "allow" else self.actions.get(rule.family, default)
 
+    def action(self, rule: Rule, stage: str) -> Action:
+        """What the rule does: what it would do, unless it only logs. What was not screened is never let through."""
+        logs = rule.id in self.log_only or not self.enforce
+        return "allow" if logs and rule.family not in UNSCREENED else self.would(rule, stage)
 
-_compiled: OrderedDict[str, Policy] = OrderedDict()
+    def allows(self, rule: str, body: str, start: int, end: int) -> bool:
+        """Whether an entry of the allow-list covers what the rule saw at that place."""
+        if not self.allowed:
+            return False
+        matched, now = fold(body[start:end]).strip(), time.time()
+        return any(
+            entry.covers(rule, matched, fold(body[max(0, start - len(entry.words)) : end + len(entry.words)]), now)
+            for entry in self.allowed
+        )
 
+    def misses(self, spoken: Iterable[str]) -> list[str]:
+        """The languages among those spoken that no pack covers, or that this policy does not name."""
+        covered = self.languages or languages().keys()
+        return sorted(code for code in spoken if code not in covered or code not in languages())
 
-def compile_policy(content: Mapping[str, Any]) -> Policy:
-    """Compile a policy's JSON content; the same content gives the same object.
-
-    `actions` maps a family, or one rule, to an action. A rule that only observes (its default is `allow`, as for a
-    customer's own e-mail address) keeps observing when its family is named, and acts when the rule itself is named.
-    Raises PolicyError with a plain sentence.
-    """
-    if not isinstance(content, Mapping):
-        raise PolicyError("A guardrail policy is an object.")
-    try:
-        written = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    except (TypeError, ValueError) as error:
-        raise PolicyError("A guardrail policy holds only what JSON can hold.") from error
-    key = hashlib.sha256(f"{written}\n{rules.digest()}\n{lexicon().digest}".encode()).hexdigest()
-    if (policy := _compiled.get(key)) is None:
-        policy = _compiled[key] = _policy(content, key)
-        if len(_compiled) > _KEPT:
-            _compiled.popitem(last=False)
-    return policy
-
-
-def _policy(content: Mapping[str, Any], key: str) -> Policy:
-    if unknown := sorted(set(content) - _KEYS):
-        raise PolicyError(f"A guardrail policy has no setting named '{unknown[0]}'.")
-    uncovered = content.get("uncovered", "escalate")
-    if uncovered not in ("escalate", "block"):
-        raise PolicyError("A message in a language that is not covered can be escalated or blocked, nothing else.")
-    return Policy(
-        hash=key,
-        languages=_languages(content.get("languages", ())),
-        uncovered=uncovered,
-        actions=_actions(content.get("actions", {})),
-        log_only=_log_only(content.get("log_only", ())),
-        refusals=_refusals(content.get("refusal", {})),
-        whole_answers=_whole_answers(content.get("whole_answers", False)),
-    )
+    def judged(self, stage: str) -> bool:
+        return self.judge is not None and stage in self.judge.stages
 
 
-def _languages(value: Any) -> frozenset[str]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise PolicyError("The languages of a guardrail policy are a list of codes.")
-    for code in value:
-        if code not in packs():
-            raise PolicyError(f"The guardrails have no pack for the language '{code}'.")
-    return frozenset(value)
-
-
-def _actions(value: Any) -> dict[str, Action]:
-    if not isinstance(value, Mapping):
-        raise PolicyError("The actions of a guardrail policy are an object of families or rules.")
-    for name, action in value.items():
-        if name not in rules.families() and name not in rules.rules():
-            raise PolicyError(f"There is no guardrail family or rule named '{name}'.")
-        if action not in ACTIONS:
-            raise PolicyError(f"The action of '{name}' is one of allow, redact, escalate, block.")
-        if name in ("uncovered_language", "uncovered-language", "oversize") and action in ("allow", "redact"):
-            raise PolicyError(
-                f"What '{name}' reports was not screened, so it can be escalated or blocked, nothing else."
-            )
-    return dict(value)
-
-
-def _log_only(value: Any) -> frozenset[str]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise PolicyError("The rules that only log are a list of names.")
-    for name in value:
-        if name not in rules.rules():
-            raise PolicyError(f"There is no guardrail rule named '{name}'.")
-        if name in ("uncovered-language", "oversize"):
-            raise PolicyError(f"The rule '{name}' cannot only log: what it reports was not screened.")
-    return frozenset(value)
-
-
-def _whole_answers(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise PolicyError("whole_answers is true or false.")
-    return value
-
-
-def _refusals(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(t, str) and t.strip() for t in value.values()):
-        raise PolicyError("The refusals of a guardrail policy are an object of texts by language.")
-    return dict(value)
+UNSCREENED: Final = frozenset({"uncovered_language", "oversize"})
 
 
 def refusal(policy: Policy, language: str) -> str:
@@ -162,6 +145,6 @@ def refusal(policy: Policy, language: str) -> str:
     for code in (language, language.split("-", maxsplit=1)[0], "en"):
         if text := policy.refusals.get(code):
             return text
-        if code in packs():
-            return packs()[code].refusal
-    return packs()["en"].refusal
+        if code in languages():
+            return languages()[code].refusal
+    return languages()["en"].refusal

@@ -1,26 +1,36 @@
 """Rules over concepts: what `rules.yaml` says, and whether hits satisfy it."""
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from guardrails.concepts import Hit
+from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, mask
 
 Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
+_NATIVE, _NEAR = 5, 100
+_IN_DOCUMENTS = 0.7
+_STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
+    """`terms`: concepts that must all be there, the first within `window` characters of each other one.
+
+    `grey`: alone it says too little; a policy with a judge asks it.
+    """
+
     id: str
     version: int
     family: str
@@ -29,57 +39,140 @@ class Rule:
     terms: tuple[frozenset[str], ...] = ()
     unless: frozenset[str] = frozenset()
     window: int = 0
+    around: int = 0
+    grey: bool = False
+    masks: tuple[int, ...] = ()
 
-    def match(self, found: Mapping[str, Sequence[Hit]]) -> tuple[int, int] | None:
-        """The span, in the view, of the first place where every term is near the anchor."""
-        for anchor in _hits(found, self.terms[0]):
-            if places := self._place([anchor], found):
-                start, end = min(hit.start for hit in places), max(hit.end for hit in places)
-                if not self._excepted(found, start, end, places):
-                    return start, end
+    def action(self, stage: Stage | str) -> Action:
+        """The default on a stage: what holds for documents holds for what tools say, where nothing else is said."""
+        return self.stages.get(stage) or (self.stages.get("passage", "allow") if stage == "tool" else "allow")
+
+    def reach(self, stage: str) -> int:
+        """How far apart the words may be: less in documents, which are long, but for what is only said in them."""
+        return self.window if stage == "inbound" or self.family == "tool_hijack" else round(self.window * _IN_DOCUMENTS)
+
+    def match(self, found: "Found", window: int) -> tuple[int, int] | None:
+        """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
+        for anchor in found.of(self.terms[0])[0]:
+            left = [_TRIED ** len(self.terms)]
+            if place := self._place([anchor], anchor.languages, found, window, left):
+                return place
         return None
 
-    def _place(self, places: list[Hit], found: Mapping[str, Sequence[Hit]]) -> list[Hit] | None:
-        """The places with one more for each term that is left, none on top of another; nearest first."""
+    def _place(
+        self, places: list[Hit], shared: int, found: "Found", window: int, left: list[int]
+    ) -> tuple[int, int] | None:
+        """The span once there is a place for each term that is left, none on top of another; nearest first."""
         if len(places) == len(self.terms):
-            return places
-        anchor, window = places[0], self.window
-        near = [
-            hit
-            for hit in _hits(found, self.terms[len(places)])
-            if hit.start - window < anchor.end
-            and anchor.start < hit.end + window
-            and not any(hit.start < other.end - 1 and other.start < hit.end - 1 for other in places)
-        ]
-        for hit in sorted(near, key=lambda hit: abs(hit.start - anchor.start))[:_TRIED]:
-            if whole := self._place([*places, hit], found):
+            return self._whole(places, shared, found)
+        anchor = places[0]
+        near = found.near(self.terms[len(places)], anchor.start - window, anchor.end + window)
+        free = [hit for hit in near if not any(_overlap(hit, other.start, other.end) for other in places)]
+        # The nearest first, but before all others those in a language that the places so far share.
+        free.sort(key=lambda hit: (not hit.languages & shared & ~LOAN, abs(hit.start - anchor.start)))
+        for hit in free[:_TRIED]:
+            if left[0] <= 0:
+                break
+            left[0] -= 1
+            if whole := self._place([*places, hit], shared & hit.languages, found, window, left):
                 return whole
         return None
 
-    def _excepted(self, found: Mapping[str, Sequence[Hit]], start: int, end: int, places: Sequence[Hit]) -> bool:
+    def _whole(self, places: Sequence[Hit], shared: int, found: "Found") -> tuple[int, int] | None:
+        start, end = min(hit.start for hit in places), max(hit.end for hit in places)
+        spoken_here = found.is_spoken(shared, start, end) if shared else _with_english(places, found.english)
+        if not spoken_here:
+            return None
+        spoken = 0
+        for hit in places:
+            spoken |= hit.languages
+        return None if self._excepted(found, start, end, shared, spoken) else (start, end)
+
+    def _excepted(self, found: "Found", start: int, end: int, shared: int, spoken: int) -> bool:
+        """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""
         if not self.unless:
             return False
-        spoken = frozenset().union(*(hit.languages for hit in places))
         return any(
-            hit.start < end - 1 and start < hit.end - 1 and hit.languages & spoken for hit in _hits(found, self.unless)
+            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared)
+            and _overlap(hit, start - self.around, end + self.around)
+            for hit in found.near(self.unless, start - self.around, end + self.around)
         )
 
 
-def _hits(found: Mapping[str, Sequence[Hit]], term: frozenset[str]) -> Iterable[Hit]:
-    for concept in term:
-        yield from found.get(concept, ())
+def _overlap(hit: Hit, start: int, end: int) -> bool:
+    """Whether they share a letter; sharing a word's edge is being neighbours."""
+    return hit.start < end - 1 and start < hit.end - 1
+
+
+def _with_english(places: Sequence[Hit], english: int) -> bool:
+    """Whether English, which people mix into every language, and one other have the words, none of them by chance."""
+    others = [hit for hit in places if not hit.languages & english]
+    rest = ANY_LANGUAGE
+    for hit in others:
+        rest &= hit.languages
+    return bool(rest) and not rest & LOAN and len(places) > 1 and all(hit.end - hit.start >= _STRONG for hit in places)
+
+
+class Found:
+    """The hits of one view, by the concepts of a term, in the order of their places."""
+
+    def __init__(self, scan: Scan, marks: Iterable[Hit]) -> None:
+        self.english = scan.english
+        self._scan, self._marks = scan, list(marks)
+        self.present = scan.present | mask(hit.concept for hit in self._marks)
+        self._all: dict[str, list[Hit]] | None = None
+        self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
+
+    def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
+        """The term's hits, their starts, and the length of the longest."""
+        if (kept := self._terms.get(term)) is None:
+            by_concept = self._by_concept()
+            hits = sorted((hit for concept in term for hit in by_concept.get(concept, ())), key=lambda hit: hit.start)
+            longest = max((hit.end - hit.start for hit in hits), default=0)
+            kept = self._terms[term] = (hits, [hit.start for hit in hits], longest)
+        return kept
+
+    def near(self, term: frozenset[str], start: int, end: int) -> list[Hit]:
+        """The term's hits that reach into the span."""
+        hits, starts, longest = self.of(term)
+        low, high = bisect_left(starts, start - longest), bisect_left(starts, end)
+        return [hit for hit in hits[low:high] if hit.end > start]
+
+    def is_spoken(self, shared: int, start: int, end: int) -> bool:
+        """Whether one of the languages is spoken there: English words alone are English, or need a native word near."""
+        if not shared & LOAN or shared & self.english:
+            return True
+        hits = chain.from_iterable(self._by_concept().values())
+        return any(
+            hit.languages & shared & ~LOAN
+            and not hit.languages & LOAN
+            and hit.end - hit.start >= _NATIVE
+            and start - _NEAR < hit.start < end + _NEAR
+            for hit in hits
+        )
+
+    def _by_concept(self) -> dict[str, list[Hit]]:
+        if self._all is None:
+            self._all = {}
+            for hit in (*self._scan.hits(), *self._marks):
+                self._all.setdefault(hit.concept, []).append(hit)
+        return self._all
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:
+    terms = tuple(frozenset(term.split("|")) for term in entry["all"])
     return Rule(
         id=entry["id"],
         version=entry["version"],
         family=entry["family"],
         severity=entry["severity"],
         stages=dict(entry["stages"]),
-        terms=tuple(frozenset(term.split("|")) for term in entry["all"]),
+        terms=terms,
+        masks=tuple(mask(term) for term in terms),
         unless=frozenset(entry.get("unless", ())),
         window=entry["window"],
+        around=entry.get("around", 0),
+        grey=entry.get("grey", False),
     )
 
 
@@ -113,6 +206,10 @@ DETECTOR_RULES: tuple[Rule, ...] = (
     _detector("canary", "canary", "critical", outbound="block"),
     _detector("prompt-leak", "prompt_leak", "critical", outbound="block"),
     _detector("unsafe-link", "unsafe_link", "high", outbound="redact"),
+    _detector("out-of-scope", "out_of_scope", "medium", outbound="escalate"),
+    _detector("ungrounded", "ungrounded", "medium", outbound="escalate"),
+    _detector("judged-attack", "judged", "high", inbound="block", passage="block"),
+    _detector("judge-failed", "judge_failed", "medium", inbound="escalate", passage="escalate"),
 )
 
 
@@ -127,18 +224,25 @@ def families() -> frozenset[str]:
 
 
 @cache
-def rules_for(stage: str) -> tuple[Rule, ...]:
-    return tuple(rule for rule in concept_rules() if stage in rule.stages)
+def rules_for(stage: str, *, grey: bool = True) -> tuple[Rule, ...]:
+    """The stage's rules, those of the grey zone with them or not."""
+    stages = {"passage", "tool"} if stage == "tool" else {stage}
+    return tuple(rule for rule in concept_rules() if not stages.isdisjoint(rule.stages) and (grey or not rule.grey))
 
 
-def matches(hits: Iterable[Hit], marks: Iterable[Hit], stage: str) -> Iterator[tuple[Rule, tuple[int, int]]]:
+def matches(
+    scan: Scan, marks: Iterable[Hit], stage: str, *, grey: bool = True
+) -> Iterator[tuple[Rule, tuple[int, int]]]:
     """The stage's rules that these hits satisfy, each with its first place in the view."""
-    found: dict[str, list[Hit]] = {}
-    for hit in (*hits, *marks):
-        found.setdefault(hit.concept, []).append(hit)
-    for rule in rules_for(stage):
-        if all(not term.isdisjoint(found) for term in rule.terms) and (place := rule.match(found)):
-            yield rule, place
+    found = Found(scan, marks)
+    present = found.present
+    for rule in rules_for(stage, grey=grey):
+        for term in rule.masks:
+            if not present & term:
+                break
+        else:
+            if place := rule.match(found, rule.reach(stage)):
+                yield rule, place
 
 
 @cache

@@ -5,21 +5,22 @@ inbound("Ignore all previous instructions …", policy).action   # "block"
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Final
 
 from guardrails import languages, normalise
-from guardrails.concepts import REVERSED, ROT13, Hit, lexicon
 from guardrails.detectors import Span, apart, leaks, mask
+from guardrails.detectors.grounding import ungrounded
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
+from guardrails.lexicon import REVERSED, ROT13, Hit, Scan, bit, lexicon
 from guardrails.marks import marks
 from guardrails.normalise import View
-from guardrails.policy import DEFAULT_POLICY, Policy, PolicyError, compile_policy, refusal
-from guardrails.rules import ACTIONS, Action, Severity, matches, rules
+from guardrails.policy import DEFAULT_POLICY, Policy, refusal
+from guardrails.reading import PolicyError, compile_policy
+from guardrails.rules import ACTIONS, Action, Rule, Severity, matches
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -32,6 +33,9 @@ __all__ = [
     "outbound",
     "passage",
     "refusal",
+    "regenerates",
+    "tool",
+    "with_finding",
 ]
 
 EXCERPT: Final = 200
@@ -43,7 +47,10 @@ _ENCODED: Final = frozenset({"base64", "hex", "percent", "escapes", "entities", 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One finding without its context. `start` and `end` are places in the text as it came; `excerpt` is redacted."""
+    """One finding without its context. `start` and `end` are places in the text as it came; `excerpt` is redacted.
+
+    `would`: what the rule does where it is enforced; `action` is less where the policy only logs or allows the words.
+    """
 
     rule: str
     family: str
@@ -54,11 +61,15 @@ class Seen:
     start: int
     end: int
     excerpt: str
+    would: Action = "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """What screening found: the findings' worst action, the text (redacted where one says so), microseconds."""
+    """What screening found: the findings' worst action, the text (redacted where one says so), microseconds.
+
+    `grey`: nothing acts, but a rule of the grey zone saw something, and the policy has a judge for that.
+    """
 
     action: Action
     text: str
@@ -66,6 +77,7 @@ class Screening:
     language: str
     covered: bool
     us: int
+    grey: bool = False
 
 
 def inbound(text: str, policy: Policy, *, languages: Sequence[str] | None = None) -> Screening:
@@ -74,8 +86,13 @@ def inbound(text: str, policy: Policy, *, languages: Sequence[str] | None = None
 
 
 def passage(text: str, policy: Policy) -> Screening:
-    """Screen text that a document or a tool brought: data, in which orders to the assistant have no business."""
+    """Screen a passage of a document: data, in which orders to the assistant have no business."""
     return _brought("passage", text, policy, policy.languages)
+
+
+def tool(text: str, policy: Policy) -> Screening:
+    """Screen what a tool answered: as a document, and nobody asks for anything in it."""
+    return _brought("tool", text, policy, policy.languages)
 
 
 def _brought(stage: str, text: str, policy: Policy, spoken: frozenset[str]) -> Screening:
@@ -87,6 +104,7 @@ def _brought(stage: str, text: str, policy: Policy, spoken: frozenset[str]) -> S
     guess = languages.detect(work.without_spans(), spoken)
     work.language = guess.code
     work.attacks()
+    work.custom()
     if not guess.covered:
         work.report("uncovered-language", "plain", 0, len(work.body))
     return work.screening(covered=guess.covered, began=began)
@@ -99,8 +117,12 @@ def outbound(
     system_prompt: str = "",
     canary: str = "",
     sources: Sequence[str] = (),
+    grounded: bool = False,
 ) -> Screening:
-    """Screen an answer. `sources` are what it may repeat: passages, tool results, what the customer said."""
+    """Screen an answer. `sources` are what it may repeat: passages, tool results, what the customer said.
+
+    `grounded`: the sources are all that it may know, so figures and quotations must come from them.
+    """
     began = perf_counter_ns()
     work = _Work("outbound", text, policy)
     work.measure()
@@ -110,7 +132,35 @@ def outbound(
     for span in unsafe_links(work.body, "\n".join((*sources, system_prompt)).lower()):
         work.span(span, "unsafe-link")
     work.leaks(system_prompt, canary, sources)
+    if grounded:
+        for span in ungrounded(work.body, (*sources, system_prompt)):
+            work.report("ungrounded", "plain", span.start, span.end)
+    if policy.topics is not None:
+        for span in policy.topics.outside(work.body):
+            work.report("out-of-scope", "plain", span.start, span.end)
+    work.custom()
     return work.screening(covered=guess.covered, began=began)
+
+
+def regenerates(seen: Screening, policy: Policy) -> bool:
+    """Whether an answer that is withheld for this is worth asking for once more."""
+    stopped = {found.family for found in seen.findings if found.action in ("block", "escalate")}
+    return bool(stopped) and stopped <= policy.regenerate
+
+
+def with_finding(
+    seen: Screening, policy: Policy, stage: str, rule: str, says: str, *, act: Action | None = None
+) -> Screening:
+    """The screening with one finding more, about the whole text; what is grey in it is settled by that."""
+    known = policy.rules[rule]
+    enforced = act or policy.would(known, stage)
+    action = enforced if policy.enforce and rule not in policy.log_only else "allow"
+    excerpt = " ".join(normalise.printable(says).split())[:EXCERPT]
+    found = Seen(
+        rule, known.family, action, known.severity, seen.language, "whole", 0, len(seen.text), excerpt, enforced
+    )
+    worse = max(action, seen.action, key=ACTIONS.index)
+    return replace(seen, action=worse, findings=(found, *seen.findings), grey=False)
 
 
 def _private(body: str) -> list[Span]:
@@ -156,36 +206,46 @@ class _Work:
 
     # --- attacks ------------------------------------------------------------------------------------------------
     def attacks(self) -> None:
-        hits = lexicon().hits(self.plain.text)
-        self._match(self.plain, hits, marks(self.body))
-        for view in self._disguised({hit.concept for hit in hits}):
+        scan = lexicon().scan(self.plain.text)
+        self._match(self.plain, scan, marks(self.body))
+        for view in self._disguised(scan.present):
             hidden = view.name in _HIDDEN
-            attacked = self._match(view, lexicon().hits(view.text, loose=view.loose), marks(view.source))
+            attacked = self._match(view, lexicon().scan(view.text, loose=view.loose), marks(view.source))
             if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
                 start, end = view.locate(0, len(view.text))
                 self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
 
-    def _disguised(self, concepts: AbstractSet[str]) -> Iterator[View]:
-        if (view := normalise.confusables(self.body)) is not None:
-            yield view
-        if (view := normalise.leet(self.body)) is not None:
-            yield view
-        yield from normalise.spaced(self.plain)
+    def _disguised(self, present: int) -> Iterator[View]:
+        yield from normalise.confusables(self.body)
+        yield from normalise.leet(self.body)
+        yield from normalise.spaced(self.body)
         yield from normalise.hidden(self.body)
         yield from normalise.decoded(self.body)
-        if REVERSED in concepts or "\u202e" in self.body:
+        if present & bit(REVERSED) or "\u202e" in self.body:
             yield normalise.turned(self.body)
-        if ROT13 in concepts:
+            yield normalise.turned_words(self.body)
+        if present & bit(ROT13):
             yield normalise.rot13(self.body)
 
-    def _match(self, view: View, hits: Iterable[Hit], marks: Iterable[Hit] = ()) -> bool:
-        """Report the rules that the view satisfies, each rule once; whether there were any."""
+    def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
+        """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
-        for rule, place in matches(hits, marks, self.stage):
-            matched = True
+        for rule, place in matches(scan, marks, self.stage, grey=self.policy.judged(self.stage)):
+            matched = matched or not rule.grey
             if not any(rule.id == reported[0] for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))
         return matched
+
+    def custom(self) -> None:
+        for entry in self.policy.custom:
+            if self.stage in entry.rule.stages and (found := entry.pattern.search(self.body)):
+                self._custom(entry.rule, *found.span())
+
+    def _custom(self, rule: Rule, start: int, end: int) -> None:
+        if self.policy.would(rule, self.stage) == "redact":
+            self.span(Span(rule.id, start, end, f"[{rule.id}]"), rule.id)
+        else:
+            self.report(rule.id, "plain", start, end)
 
     # --- outbound -----------------------------------------------------------------------------------------------
     def private_data(self, sources: Sequence[str]) -> None:
@@ -215,36 +275,42 @@ class _Work:
     # --- the result ---------------------------------------------------------------------------------------------
     def screening(self, *, covered: bool, began: int) -> Screening:
         masks = apart(span for span, _ in self.spans)
-        redacted = [span for span, rule in self.spans if self._action(rule) == "redact"]
         kept = {id(span) for span in masks}
+        redacted = [span for span, rule in self.spans if self._action(rule, span.start, span.end) == "redact"]
         findings = [self._seen(rule, "plain", s.start, s.end, masks) for s, rule in self.spans if id(s) in kept]
         findings += [self._seen(*reported, masks) for reported in self.seen]
-        actions: list[Action] = [finding.action for finding in findings]
         findings.sort(key=lambda finding: -ACTIONS.index(finding.action))
+        action: Action = findings[0].action if findings else "allow"
+        grey = [finding for finding in findings if self.policy.rules[finding.rule].grey]
+        if grey and action in ("block", "escalate"):  # settled without a judge
+            findings = [finding for finding in findings if finding not in grey]
         return Screening(
-            action=max(actions, key=ACTIONS.index, default="allow"),
+            action=action,
             text=mask(self.body, redacted) if redacted else self.text,
             findings=tuple(findings[:_MOST_FINDINGS]),
             language=self.language,
             covered=covered,
             us=(perf_counter_ns() - began) // 1000,
+            grey=bool(grey) and action not in ("block", "escalate"),
         )
 
-    def _action(self, rule: str) -> Action:
-        return self.policy.action(rules()[rule], self.stage)
+    def _action(self, rule: str, start: int, end: int) -> Action:
+        action = self.policy.action(self.policy.rules[rule], self.stage)
+        return "allow" if action != "allow" and self.policy.allows(rule, self.body, start, end) else action
 
     def _seen(self, name: str, view: str, start: int, end: int, masks: Sequence[Span]) -> Seen:
-        rule = rules()[name]
+        rule = self.policy.rules[name]
         return Seen(
             rule=rule.id,
             family=rule.family,
-            action=self.policy.action(rule, self.stage),
+            action=self._action(name, start, end),
             severity=rule.severity,
             language=self.language,
             view=view,
             start=start,
             end=end,
             excerpt=_excerpt(self.body, start, end, masks),
+            would=self.policy.would(rule, self.stage),
         )
 
 

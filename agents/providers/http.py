@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -45,17 +46,21 @@ class GuardedResolver(AbstractResolver):
 
 def check_literal(url: str) -> None:
     """Refuse an address written as numbers, which no resolver sees. :raises Failed: when it is private."""
-    host = urlsplit(url).hostname or ""
-    if host in settings.PROVIDER_ALLOWED_HOSTS:
-        return
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return
-    if not address.is_global:
+    host, private = _literal(url)
+    if private and host not in settings.PROVIDER_ALLOWED_HOSTS:
         raise Failed(
             "connect", f"{host} is a private address; list it in PILOTHOUSE_PROVIDER_ALLOWED_HOSTS.", sent=False
         )
+
+
+@lru_cache(maxsize=1_024)
+def _literal(url: str) -> tuple[str, bool]:
+    """The host, and whether it is a private address written as numbers."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host, not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host, False
 
 
 def session() -> aiohttp.ClientSession:
@@ -122,7 +127,7 @@ def _asking(
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The whole body, bounded."""
     body = bytearray()
-    async for chunk in response.content.iter_chunked(65_536):
+    while chunk := await response.content.readany():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise Failed("garbage", "The provider's answer is larger than 8 MB.")

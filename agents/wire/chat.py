@@ -19,7 +19,7 @@ def asked(body: Mapping[str, Any]) -> Iterator[Part]:
         if role == "user":
             yield Part((n,), "inbound", text_of(message.get("content")))
         elif role in ("tool", "function"):
-            yield Part((n,), "passage", text_of(message.get("content")))
+            yield Part((n,), "tool", text_of(message.get("content")))
 
 
 def asked_instead(body: Mapping[str, Any], place: Place, text: str) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ def asked(body: Mapping[str, Any]) -> Iterator[Part]:
             if kind == "text":
                 yield Part((n, m), "inbound", str(block.get("text", "")))
             elif kind == "tool_result":
-                yield Part((n, m), "passage", text_of(block.get("content")))
+                yield Part((n, m), "tool", text_of(block.get("content")))
             elif kind == "document" and (source := block.get("source") or {}).get("type") == "text":
                 yield Part((n, m), "passage", str(source.get("data", "")))
 

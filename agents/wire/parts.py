@@ -15,10 +15,10 @@ FILE_TOKENS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One text of a request. `stage`: "inbound" is a question, "passage" what a tool or a document brought."""
+    """One text of a request. `stage`: "inbound" is a question, "passage" a document, "tool" what a tool answered."""
 
     place: Place
-    stage: Literal["inbound", "passage"]
+    stage: Literal["inbound", "passage", "tool"]
     text: str
 
 

@@ -286,9 +286,11 @@ def _check_messages(body: Body, roles: frozenset[str]) -> None:
         if not isinstance(message, dict) or message.get("role") not in roles:
             raise Refusal(400, "invalid_request", "Every message is an object with a role.")
         content = message.get("content")
-        if not isinstance(content, (str, list, type(None))) or not all(
-            isinstance(part, dict) for part in content or () if not isinstance(content, str)
-        ):
+        if isinstance(content, list):
+            well_formed = all(isinstance(part, dict) for part in content)
+        else:
+            well_formed = isinstance(content, (str, type(None)))
+        if not well_formed:
             raise Refusal(400, "invalid_request", "A message's content is a string or a list of parts.")
 
 

@@ -220,6 +220,7 @@ def _confirm(
         "today": today,
         "changes": differ,
         "problem": problem,
+        "uncovered": releases.uncovered(scope, target) if target and kind == "deploy" else [],
         "pending": Turn.objects.pending().filter(scope=scope).count(),
         "stable": stable_among(rows),
         "before": [row for row in rows if row.percent == 100][:12],

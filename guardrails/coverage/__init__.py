@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from guardrails.concepts import Lexicon, Pack
+from guardrails.concepts import Pack
 from guardrails.languages import detect
+from guardrails.lexicon import Lexicon, lexicon_of
 from guardrails.marks import marks
 from guardrails.normalise import plain
 from guardrails.rules import Rule, concept_rules, matches
@@ -65,7 +66,7 @@ def matrix(packs: Mapping[str, Pack]) -> tuple[Column, ...]:
 
 
 def column(pack: Pack) -> Column:
-    alone = Lexicon([pack])
+    alone = lexicon_of([pack])
     cells = tuple(_cell(family, stage, pack, alone) for family, stage in STAGES.items())
     return Column(pack.code, pack.name, cells, tuple(_gaps_of_language(pack)))
 
@@ -77,13 +78,15 @@ def concepts_of(family: str) -> frozenset[str]:
 
 
 def _rules(family: str) -> tuple[Rule, ...]:
-    return tuple(rule for rule in concept_rules() if rule.family == family)
+    return tuple(rule for rule in concept_rules() if rule.family == family and not rule.grey)
 
 
 def caught(text: str, family: str, stage: str, lexicon: Lexicon) -> bool:
     """Whether the words of this lexicon alone make one of the family's rules act."""
     view = plain(text)
-    return any(rule.family == family for rule, _ in matches(lexicon.hits(view.text), marks(text), stage))
+    return any(
+        rule.family == family and not rule.grey for rule, _ in matches(lexicon.scan(view.text), marks(text), stage)
+    )
 
 
 def _cell(family: str, stage: str, pack: Pack, alone: Lexicon) -> Cell:

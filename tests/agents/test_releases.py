@@ -11,6 +11,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from agents import releases, snapshot
 from agents.models import Agent, Deployment, Release, Scope, StageChange, Version
 from agents.releases import Conflict, Invalid
+from guardrails import screen
 from tests import world
 from tests.redis import empty_redis
 
@@ -288,3 +289,37 @@ def test_of_many_who_deploy_the_same_at_once_one_does() -> None:
         thread.join()
     assert sorted(told) == ["conflict"] * 7 + ["deployed"]
     assert scope.deployments.count() == 1
+
+
+# --- guardrails as a condition ---------------------------------------------------------------------------------------
+
+
+def speaking(agent: Agent, **settings: object) -> Release:
+    return world.publish(agent, guardrails={**screen.DEFAULT_POLICY, **settings}, documents=())
+
+
+def test_a_release_that_leaves_a_language_open_goes_live_only_with_a_reason(agent: Agent, scope: Scope) -> None:
+    Agent.objects.filter(pk=agent.pk).update(languages=["en", "pl"])
+    scope = Scope.objects.with_names().get(pk=scope.pk)
+    release = speaking(agent, languages=["en", "de"])
+    with pytest.raises(Invalid, match=r"do not cover pl, which .* speaks"):
+        releases.deploy(scope, release, actor="user:ada", reason=" ")
+    assert scope.live() is None
+    made = releases.deploy(scope, release, actor="user:ada", reason="Polish is answered by people.")
+    assert (made.actor, made.reason) == ("user:ada", "Polish is answered by people.")
+
+
+def test_a_language_without_a_pack_is_open_whatever_the_policy_says(agent: Agent, scope: Scope) -> None:
+    Agent.objects.filter(pk=agent.pk).update(languages=["en", "ka"])
+    scope = Scope.objects.with_names().get(pk=scope.pk)
+    with pytest.raises(Invalid, match="do not cover ka"):
+        releases.deploy(scope, speaking(agent), actor="user:ada")
+
+
+def test_a_release_that_covers_all_languages_needs_no_reason(agent: Agent, scope: Scope) -> None:
+    assert releases.deploy(scope, speaking(agent), actor="user:ada").reason == ""
+
+
+def test_a_judge_that_no_model_can_be_is_refused_when_published(agent: Agent) -> None:
+    with pytest.raises(Invalid, match="is the model nobody"):
+        speaking(agent, judge={"model": "nobody", "on_failure": "escalate"})

@@ -14,6 +14,7 @@ import redis.asyncio
 
 from budgets import ledger
 from budgets.ledger import Limit
+from budgets.stream import unpack
 
 DATABASE = 13
 
@@ -90,7 +91,7 @@ def limit(nano: int, key: str = "organisation:", period: str = "day", timezone: 
 
 def log(store: redis.Redis) -> list[dict[str, str]]:
     """The entries of the stream, oldest first."""
-    return [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in store.xrange("ph:calls")]
+    return [unpack(fields) for _, fields in store.xrange("ph:calls")]
 
 
 def rows(store: redis.Redis) -> dict[tuple[str, str], dict[str, str]]:

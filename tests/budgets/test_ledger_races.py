@@ -22,8 +22,9 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from budgets import ledger
+from budgets import ledger, script
 from budgets.ledger import AlreadySettled, Exhausted, Hold, Limit, Unavailable
+from budgets.limits import plan
 from tests.budgets.conftest import clear, counter, entry, limit, rows
 
 Async = redis.asyncio.Redis
@@ -69,29 +70,29 @@ async def test_settling_and_expiring_at_once_leaves_the_real_figure(store: Redis
     assert len(rows(store)) == 200
 
 
-class Deaf(Async):  # type: ignore[misc]
-    """Redis whose answers to a reserve get lost: the command is run now, or held back until `arrive`."""
+class Deaf(script.Link):
+    """A link on which the answer to a reserve gets lost: it is done now, or held back until `arrive`."""
 
     late = False
 
-    async def evalsha(self, *arguments: Any) -> Any:
-        if "reserve" not in arguments:
-            return await super().evalsha(*arguments)
+    async def ask(self, ask: script.Ask, entry: bytes, within_s: float, *, keep: bool = False) -> Any:
+        if ask["verb"] != "reserve":
+            return await super().ask(ask, entry, within_s, keep=keep)
         if self.late:
-            self.waiting = arguments
+            self.waiting = (ask, entry, within_s)
         else:
-            await super().evalsha(*arguments)
+            await super().ask(ask, entry, within_s)
         raise redis.exceptions.ConnectionError("the answer was lost")
 
     async def arrive(self) -> None:
-        await super().evalsha(*self.waiting)
+        await super().ask(*self.waiting)
 
 
 @pytest.fixture
-async def deaf(money: Async, redis_url: str) -> Any:
-    await money.script_load(ledger.SCRIPT)
-    client = Deaf.from_url(redis_url)
-    yield client
+async def deaf(store: Redis, redis_url: str) -> Any:
+    client = Async.from_url(redis_url)
+    link = script._links[client] = Deaf(client)
+    yield client, link
     await client.aclose()
 
 
@@ -101,29 +102,33 @@ async def given_back() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_reserve_whose_answer_is_lost_leaves_no_hold(store: Redis, deaf: Deaf) -> None:
+async def test_a_reserve_whose_answer_is_lost_leaves_no_hold(store: Redis, deaf: tuple[Async, Deaf]) -> None:
     with pytest.raises(Unavailable):
-        await ledger.reserve(deaf, "a", 1, 100, [limit(150)], now=NOON)
+        await ledger.reserve(deaf[0], "a", 1, 100, [limit(150)], now=NOON)
     await given_back()
     assert counter(store, "ph:b:organisation::d:2026-11-23") == (0, 0)
     assert ledger.expire(store, NOON + timedelta(days=1)) == 0
 
 
-async def test_a_reserve_that_arrives_after_it_was_given_up_holds_nothing(store: Redis, deaf: Deaf) -> None:
-    deaf.late = True
+async def test_a_reserve_that_arrives_after_it_was_given_up_holds_nothing(
+    store: Redis, deaf: tuple[Async, Deaf]
+) -> None:
+    deaf[1].late = True
     with pytest.raises(Unavailable):
-        await ledger.reserve(deaf, "a", 1, 100, [limit(150)], now=NOON)
+        await ledger.reserve(deaf[0], "a", 1, 100, [limit(150)], now=NOON)
     await given_back()
-    await deaf.arrive()
+    await deaf[1].arrive()
     assert not store.keys("ph:b:*")
     assert store.zcard("ph:holds") == 0
 
 
 @pytest.mark.parametrize("late", [True, False])
-async def test_who_asks_again_at_once_keeps_the_second_hold(store: Redis, money: Async, deaf: Deaf, late: bool) -> None:
-    deaf.late = late
+async def test_who_asks_again_at_once_keeps_the_second_hold(
+    store: Redis, money: Async, deaf: tuple[Async, Deaf], late: bool
+) -> None:
+    deaf[1].late = late
     with pytest.raises(Unavailable):
-        await ledger.reserve(deaf, "a", 1, 100, [limit(150)], now=NOON)
+        await ledger.reserve(deaf[0], "a", 1, 100, [limit(150)], now=NOON)
     hold = await ledger.reserve(money, "a", 1, 100, [limit(150)], now=NOON)
     await given_back()
     assert counter(store, hold.keys[0]) == (0, 100)
@@ -188,7 +193,7 @@ class Ledger(RuleBasedStateMachine):
     def reserve(self, nano: int, which: set[Limit], ttl: int) -> Any:
         self.number += 1
         limits = (*(one for one in LIMITS if one in which), EVERY)
-        keys = ledger._plan(limits, self.now).keys
+        keys = plan(limits, self.now).keys
         room = self.room(keys, limits, nano)
         try:
             hold = self.run(ledger.reserve(self.money, f"c{self.number}", 1, nano, limits, ttl_s=ttl, now=self.now))

@@ -6,7 +6,7 @@ import pytest
 
 from guardrails.concepts import Pack, packs
 from guardrails.coverage import STAGES, column, concepts_of, matrix
-from guardrails.coverage.mutators import MUTATORS, PARTIAL, buried
+from guardrails.coverage.mutators import MUTATORS, buried
 from guardrails.rules import families
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound, passage
 
@@ -63,12 +63,6 @@ def test_a_hard_negative_that_is_an_attack_leaves_a_gap() -> None:
 def test_every_probe_is_blocked_in_the_disguise(name: str) -> None:
     missed = [(f, text) for f, text in (p.values for p in PROBES) if not blocked(MUTATORS[name](str(text)), str(f))]
     assert missed == []
-
-
-@pytest.mark.parametrize("name", sorted(PARTIAL))
-def test_four_probes_of_five_are_blocked_in_the_disguise(name: str) -> None:
-    missed = [(f, text) for f, text in (p.values for p in PROBES) if not blocked(PARTIAL[name](str(text)), str(f))]
-    assert len(missed) * 5 <= len(PROBES), missed
 
 
 @pytest.mark.parametrize("code", sorted(packs()))

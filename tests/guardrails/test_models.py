@@ -74,7 +74,7 @@ def test_findings_cannot_be_truncated_outside_tests() -> None:
     record()
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # the audit trail's triggers wait for the commit
-    truncate = "SET LOCAL pilothouse.allow_truncate = 'off'; TRUNCATE guardrails_finding"
+    truncate = "SET LOCAL pilothouse.allow_truncate = 'off'; TRUNCATE guardrails_finding, guardrails_falsepositive"
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(truncate)
 

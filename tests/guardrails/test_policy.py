@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from guardrails.policy import DEFAULT_POLICY, PolicyError, compile_policy
+from guardrails.policy import DEFAULT_POLICY
+from guardrails.reading import PolicyError, compile_policy
 
 
 def test_the_same_content_gives_the_same_policy() -> None:

@@ -137,7 +137,7 @@ def test_the_worst_action_wins() -> None:
 
 
 def test_an_uncovered_language_takes_the_policys_action() -> None:
-    text = "Habari yako rafiki yangu, ningependa kujua oda yangu iko wapi leo"
+    text = "Bore da, hoffwn wybod ble mae fy archeb gan nad yw wedi cyrraedd eto"
     screening = inbound(text, POLICY)
     assert (screening.action, screening.covered) == ("escalate", False)
     assert "uncovered_language" in families_of(screening)
