@@ -40,6 +40,7 @@ class Rule:
     unless: frozenset[str] = frozenset()
     window: int = 0
     around: int = 0
+    backs: str = ""
     grey: bool = False
     masks: tuple[int, ...] = ()
 
@@ -172,6 +173,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         unless=frozenset(entry.get("unless", ())),
         window=entry["window"],
         around=entry.get("around", 0),
+        backs=entry.get("backs", ""),
         grey=entry.get("grey", False),
     )
 

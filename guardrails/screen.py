@@ -232,7 +232,7 @@ class _Work:
         matched = False
         for rule, place in matches(scan, marks, self.stage, grey=self.policy.judged(self.stage)):
             matched = matched or not rule.grey
-            if not any(rule.id == reported[0] for reported in self.seen):
+            if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))
         return matched
 

@@ -61,7 +61,15 @@ def test_every_language_that_has_the_word_is_named() -> None:
 def rule(*terms: str, window: int = 30, unless: tuple[str, ...] = ()) -> Rule:
     sets = tuple(frozenset(term.split("|")) for term in terms)
     return Rule(
-        "r", 1, "f", "high", {"inbound": "block"}, sets, frozenset(unless), window, tuple(mask(term) for term in sets)
+        id="r",
+        version=1,
+        family="f",
+        severity="high",
+        stages={"inbound": "block"},
+        terms=sets,
+        unless=frozenset(unless),
+        window=window,
+        masks=tuple(mask(term) for term in sets),
     )
 
 
@@ -101,9 +109,17 @@ def test_an_exception_near_by_does_not_hide_a_match_further_on(monkeypatch: pyte
 
 
 def test_one_word_is_not_two_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    lexicon = lexicon_of([pack(A=("ignore",), B=("ignore",))])
-    assert not fires(rule("A", "B"), lexicon, "ignore", monkeypatch)
-    assert fires(rule("A", "B"), lexicon, "ignore ignore", monkeypatch)
+    lexicon = lexicon_of([pack(A=("ignoruj",), B=("ignoruj",))])
+    assert not fires(rule("A", "B"), lexicon, "ignoruj", monkeypatch)
+    assert fires(rule("A", "B"), lexicon, "ignoruj ignoruj", monkeypatch)
+
+
+def test_english_words_of_another_pack_are_english_unless_a_native_word_is_near(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lexicon = lexicon_of([pack("hi", A=("ignore",), B=("instruction",), C=("kripaya",))])
+    assert not fires(rule("A", "B"), lexicon, "ignore instruction", monkeypatch)
+    assert fires(rule("A", "B"), lexicon, "kripaya instruction ignore", monkeypatch)
 
 
 def test_a_text_made_to_keep_rules_busy_is_work_in_proportion_to_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,4 +179,4 @@ def test_a_changed_pack_is_another_digest(tmp_path, monkeypatch) -> None:  # typ
 
 
 def test_hits_are_tuples_of_concept_place_and_languages() -> None:
-    assert Hit("A", 0, 8, 1) in lexicon_of(TWO).scan(" ignore ").hits()
+    assert Hit("A", 0, 9, 0b10) in lexicon_of(TWO).scan(" vergiss ").hits()
