@@ -82,6 +82,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     page("playground/say", playground.say, "playground-say"),
     page("explain", models.explained, "explain"),
     page("audit", audit.audit, "audit"),
+    page("audit/export", audit.export, "audit-export"),
     page("settings", settings.agents, "settings"),
     page("settings/agents/new", settings.agent, "settings-new-agent"),
     page("settings/agents/<slug:slug>", settings.agent, "settings-agent"),
