@@ -101,11 +101,25 @@ def alerts_visible(user: Person) -> AlertQuerySet:
     return rows if None in roles(user) else rows.filter(agent__in=agents_visible(user).values("slug"))
 
 
+def findings_visible(user: Person) -> QuerySet[Finding]:
+    """What was seen, each with the word of who called it harmless."""
+    return Finding.objects.select_related("false_positive").filter(agent__in=agents_visible(user).values("slug"))
+
+
 def agents_administered(user: Person) -> QuerySet[Agent]:
     if may(user, "administrator"):
         return Agent.objects.all()
     held = roles(user).items()
     return Agent.objects.filter(pk__in=[agent for agent, role in held if agent and role == "administrator"])
+
+
+def agents_operated(user: Person) -> list[str]:
+    """The slugs of the agents for which the person has at least the role operations."""
+    held = roles(user).items()
+    if may(user, "operations"):
+        return agent_slugs(user)
+    mine = [agent for agent, role in held if agent and rank(role) >= rank("operations")]
+    return list(Agent.objects.filter(pk__in=mine).values_list("slug", flat=True))
 
 
 def reviewable(user: Person) -> list[str]:
@@ -148,6 +162,12 @@ def require_escalation(user: Person, pk: uuid.UUID, role: str = "operations") ->
     escalation = _one(escalations_visible(user), pk=pk)
     agent = _one(agents_visible(user), slug=escalation.agent)
     return _allowed(user, escalation, lambda _: agent.pk, role)
+
+
+def require_finding(user: Person, pk: int, role: str = "operations") -> Finding:
+    finding = _one(findings_visible(user), pk=pk)
+    agent = _one(agents_visible(user), slug=finding.agent)
+    return _allowed(user, finding, lambda _: agent.pk, role)
 
 
 def require_alert(user: Person, pk: int, role: str = "viewer") -> Alert:
@@ -250,7 +270,8 @@ def key_sums(key: ApiKey) -> Q:
 
 
 def key_findings(key: ApiKey) -> QuerySet[Finding]:
-    return Finding.objects.filter(_of_scopes(key) if key.channel_id else _named(key))
+    rows = Finding.objects.select_related("false_positive")
+    return rows.filter(_of_scopes(key) if key.channel_id else _named(key))
 
 
 def key_alerts(key: ApiKey) -> QuerySet[Alert]:

@@ -70,6 +70,12 @@ def packs() -> Mapping[str, Pack]:
     return {pack.code: pack for pack in (read_pack(read_yaml(path.read_bytes())) for path in pack_files())}
 
 
+@cache
+def pack(code: str) -> Pack:
+    """One pack. :raises FileNotFoundError: there is none."""
+    return read_pack(read_yaml((PACKS / f"{code}.yaml").read_bytes()))
+
+
 def _spellings(stem: str, respelled: Mapping[str, str]) -> Iterable[str]:
     yield stem
     other = stem

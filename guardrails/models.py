@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Coalesce, Now
 
 from guardrails.screen import EXCERPT, Seen
 
@@ -64,6 +64,11 @@ class FindingQuerySet(models.QuerySet["Finding"]):
     def would_have_acted(self) -> "FindingQuerySet":
         """Findings of rules that only log, or whose words are allowed, and that would have acted."""
         return self.filter(action=Finding.Action.ALLOW).exclude(would=Finding.Action.ALLOW)
+
+    def with_message(self) -> "FindingQuerySet":
+        """Each with `message`: what is the same for findings in one message."""
+        ids = (Cast(name, models.TextField()) for name in ("turn_id", "call_id", "pk"))
+        return self.annotate(message=Coalesce(*ids))
 
 
 class Finding(models.Model):
@@ -141,6 +146,12 @@ class Finding(models.Model):
         return f"{self.rule} {self.action} {self.scope}"
 
 
+class FalsePositiveQuerySet(models.QuerySet["FalsePositive"]):
+    def call(self, finding: Finding, *, actor: str, note: str = "") -> tuple["FalsePositive", bool]:
+        """The word that stands for the finding, and whether it is this one: the first to say so is kept."""
+        return self.get_or_create(finding=finding, defaults={"actor": actor, "note": note})
+
+
 class FalsePositive(models.Model):
     """A person says that a finding was harmless: a candidate for the pack's harmless sentences. Append-only."""
 
@@ -149,8 +160,47 @@ class FalsePositive(models.Model):
     actor = models.TextField()
     note = models.CharField(max_length=300, blank=True)
 
+    objects = FalsePositiveQuerySet.as_manager()
+
     class Meta:
         ordering = ["-id"]
 
     def __str__(self) -> str:
         return f"{self.finding} by {self.actor}"
+
+
+class CoverageResultQuerySet(models.QuerySet["CoverageResult"]):
+    def keep(self, rows: Iterable["CoverageResult"]) -> None:
+        """Write the rows down, each in the place of an older one of its language and family."""
+        columns = ["digest", "at", "probes", "negatives", "disguises", "gaps"]
+        self.bulk_create(rows, update_conflicts=True, unique_fields=["language", "family"], update_fields=columns)
+
+
+class CoverageResult(models.Model):
+    """What the coverage check last said of one family in one language; an empty family is the language as a whole.
+
+    `digest` is of the rules and words that were checked; `disguises`: how many probes were caught in each.
+    """
+
+    digest = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    language = models.CharField(max_length=8)
+    family = models.CharField(max_length=60, blank=True)
+    probes = models.PositiveSmallIntegerField(default=0)
+    negatives = models.PositiveSmallIntegerField(default=0)
+    disguises = models.JSONField(default=dict)
+    gaps = models.JSONField(default=list)
+
+    objects = CoverageResultQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["language", "family"], name="guardrails_coverageresult_one_for_each"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.language} {self.family}"
+
+    @property
+    def covered(self) -> bool:
+        return not self.gaps

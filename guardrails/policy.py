@@ -120,13 +120,18 @@ class Policy:
 
     def allows(self, rule: str, body: str, start: int, end: int) -> bool:
         """Whether an entry of the allow-list covers what the rule saw at that place."""
+        return self.exception(rule, body, start, end) is not None
+
+    def exception(self, rule: str, body: str, start: int, end: int) -> Allowed | None:
+        """The entry of the allow-list that covers what the rule saw at that place."""
         if not self.allowed:
-            return False
+            return None
         matched, now = fold(body[start:end]).strip(), time.time()
-        return any(
-            entry.covers(rule, matched, fold(body[max(0, start - len(entry.words)) : end + len(entry.words)]), now)
-            for entry in self.allowed
-        )
+        for entry in self.allowed:
+            around = fold(body[max(0, start - len(entry.words)) : end + len(entry.words)])
+            if entry.covers(rule, matched, around, now):
+                return entry
+        return None
 
     def misses(self, spoken: Iterable[str]) -> list[str]:
         """The languages among those spoken that no pack covers, or that this policy does not name."""

@@ -32,6 +32,7 @@ __all__ = [
     "inbound",
     "outbound",
     "passage",
+    "readings",
     "refusal",
     "regenerates",
     "tool",
@@ -142,6 +143,27 @@ def outbound(
     return work.screening(covered=guess.covered, began=began)
 
 
+def readings(body: str, plain: View) -> Iterator[tuple[View, Scan, Iterator[Hit]]]:
+    """Every way to read a text, with its words and marks: as it stands, then with each disguise taken off."""
+    scan = lexicon().scan(plain.text)
+    yield plain, scan, marks(body)
+    for view in _disguised(body, scan):
+        yield view, lexicon().scan(view.text, loose=view.loose), marks(view.source)
+
+
+def _disguised(body: str, scan: Scan) -> Iterator[View]:
+    yield from normalise.confusables(body)
+    yield from normalise.leet(body)
+    yield from normalise.spaced(body)
+    yield from normalise.hidden(body)
+    yield from normalise.decoded(body)
+    if scan.clustered(REVERSED) or "\u202e" in body:
+        yield normalise.turned(body)
+        yield normalise.turned_words(body)
+    if scan.present & bit(ROT13):
+        yield normalise.rot13(body)
+
+
 def regenerates(seen: Screening, policy: Policy) -> bool:
     """Whether an answer that is withheld for this is worth asking for once more."""
     stopped = {found.family for found in seen.findings if found.action in ("block", "escalate")}
@@ -206,26 +228,12 @@ class _Work:
 
     # --- attacks ------------------------------------------------------------------------------------------------
     def attacks(self) -> None:
-        scan = lexicon().scan(self.plain.text)
-        self._match(self.plain, scan, marks(self.body))
-        for view in self._disguised(scan):
+        for view, scan, found in readings(self.body, self.plain):
             hidden = view.name in _HIDDEN
-            attacked = self._match(view, lexicon().scan(view.text, loose=view.loose), marks(view.source))
+            attacked = self._match(view, scan, found)
             if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
                 start, end = view.locate(0, len(view.text))
                 self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
-
-    def _disguised(self, scan: Scan) -> Iterator[View]:
-        yield from normalise.confusables(self.body)
-        yield from normalise.leet(self.body)
-        yield from normalise.spaced(self.body)
-        yield from normalise.hidden(self.body)
-        yield from normalise.decoded(self.body)
-        if scan.clustered(REVERSED) or "\u202e" in self.body:
-            yield normalise.turned(self.body)
-            yield normalise.turned_words(self.body)
-        if scan.present & bit(ROT13):
-            yield normalise.rot13(self.body)
 
     def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""

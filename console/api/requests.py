@@ -216,7 +216,9 @@ class CallFilter(Since):
 class FindingFilter(Since):
     scope = serializers.CharField(**optional(max_length=170))
     family = serializers.CharField(**optional(max_length=60))
+    rule = serializers.CharField(**optional(max_length=60))
     action = serializers.ChoiceField(choices=["allow", "redact", "escalate", "block"], **optional())
+    would = serializers.ChoiceField(choices=["allow", "redact", "escalate", "block"], **optional())
     turn = serializers.UUIDField(required=False)
     columns = {**Since.columns, "turn": "turn_id"}
 
@@ -235,6 +237,10 @@ class AlertFilter(Filter):
 
 class AcknowledgeRequest(serializers.Serializer[Any]):
     note = serializers.CharField(**optional(max_length=2_000))
+
+
+class HarmlessRequest(serializers.Serializer[Any]):
+    note = serializers.CharField(**optional(max_length=300))
 
 
 class ExplainRequest(serializers.Serializer[Any]):

@@ -15,7 +15,7 @@ from budgets.models import Budget
 from console.models import Alert, AlertChange, ApiKey, AuditEntry
 from console.money import money
 from escalations.models import Decision, Delivery, Escalation
-from guardrails.models import Finding
+from guardrails.models import FalsePositive, Finding
 
 SPOKEN = frozenset({Turn.Outcome.ANSWERED, Turn.Outcome.CLARIFIED, Turn.Outcome.REFUSED})
 ON_ITS_WAY = frozenset({Delivery.State.SENT, Delivery.State.DELIVERED, Delivery.State.ACKNOWLEDGED})
@@ -375,9 +375,21 @@ class ExplanationSerializer(serializers.Serializer[Any]):
         return [seen.rule for seen in found.inbound.findings]
 
 
+class HarmlessSerializer(serializers.ModelSerializer[FalsePositive]):
+    class Meta:
+        model = FalsePositive
+        fields = ["at", "actor", "note"]
+
+
 class FindingSerializer(serializers.ModelSerializer[Finding]):
+    """`would` differs from `action` where the rule only logs, or where its words are allowed for a while."""
+
     stage = serializers.CharField(help_text="inbound, outbound, passage or tool")
     action = serializers.CharField(help_text="allow, redact, escalate or block")
+    would = serializers.CharField(help_text="What the rule does where it is enforced.")
+    harmless = HarmlessSerializer(
+        source="false_positive", default=None, read_only=True, help_text="Who called it harmless; null: nobody."
+    )
     severity = serializers.CharField(help_text="info, low, medium, high or critical")
 
     class Meta:

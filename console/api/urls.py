@@ -44,6 +44,7 @@ urlpatterns: list[URLPattern] = [
     path("usage", figures.Usage.as_view(), name="api-usage"),
     path("calls", figures.Calls.as_view(), name="api-calls"),
     path("findings", figures.Findings.as_view(), name="api-findings"),
+    path("findings/<int:pk>/harmless", figures.Harmless.as_view(), name="api-harmless"),
     path("alerts", alerts.Alerts.as_view(), name="api-alerts"),
     path("alerts/<int:pk>", alerts.OneAlert.as_view(), name="api-alert"),
     path("alerts/<int:pk>/acknowledge", alerts.Acknowledge.as_view(), name="api-acknowledge"),

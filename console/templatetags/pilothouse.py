@@ -185,6 +185,16 @@ def percent(share: float | None) -> str:
 
 
 @register.filter
+def share(part: float | None) -> str:
+    """A share that may be small: "41 %", "0.4 %", "< 0.1 %"."""
+    if part is None:
+        return "–"
+    if 0 < part < 0.001:
+        return "< 0.1 %"
+    return f"{part * 100:.1f} %" if 0 < part < 0.1 else f"{part * 100:.0f} %"
+
+
+@register.filter
 def signed(share: float | None) -> str:
     """A difference in percent: "+3.2 %", "−0.4 %"."""
     if share is None:

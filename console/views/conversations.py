@@ -20,10 +20,10 @@ from console.htmx import page
 from console.views.paging import chosen, newest, text
 from console.views.paths import steps
 from escalations.models import Escalation
-from guardrails.models import Finding
 
 OUTCOMES = Turn.Outcome.choices
 MOST_TURNS = 200
+MOST_FINDINGS = 50
 CLOCKS_DIFFER = timedelta(hours=1)  # a turn's calls are not looked for in every day of the log
 
 
@@ -144,7 +144,8 @@ def turn(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "calls": list(
             Call.objects.filter(turn_id=row.pk, at__gte=row.created_at - CLOCKS_DIFFER).order_by("at", "attempt")[:50]
         ),
-        "findings": list(Finding.objects.filter(turn_id=row.pk).order_by("id")[:50]),
+        "findings": list(access.findings_visible(user).filter(turn_id=row.pk).order_by("id")[:MOST_FINDINGS]),
+        "operated": access.agents_operated(user),
         "raw": _raw(row),
     }
     return page(request, "turn.html", context, part="path")
@@ -202,5 +203,10 @@ def call(request: HttpRequest, call_id: uuid.UUID) -> HttpResponse:
     if not attempts:
         raise Http404
     kept = {body.attempt: body for body in CallBody.objects.filter(call_id=call_id)[:50]}
-    rows = [(attempt, kept.get(attempt.attempt)) for attempt in attempts]
-    return page(request, "call.html", {"call": attempts[-1], "rows": rows})
+    context = {
+        "call": attempts[-1],
+        "rows": [(attempt, kept.get(attempt.attempt)) for attempt in attempts],
+        "findings": list(access.findings_visible(user).filter(call_id=call_id).order_by("id")[:MOST_FINDINGS]),
+        "operated": access.agents_operated(user),
+    }
+    return page(request, "call.html", context)

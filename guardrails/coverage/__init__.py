@@ -71,6 +71,10 @@ def column(pack: Pack) -> Column:
     return Column(pack.code, pack.name, cells, tuple(_gaps_of_language(pack)))
 
 
+def cell(pack: Pack, family: str) -> Cell:
+    return _cell(family, STAGES[family], pack, lexicon_of([pack]))
+
+
 def concepts_of(family: str) -> frozenset[str]:
     """The concepts that the family's rules cannot do without, marks left out."""
     terms = [term for rule in _rules(family) for term in rule.terms]

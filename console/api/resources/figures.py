@@ -15,10 +15,11 @@ from agents.connections import redis_sync
 from budgets import ledger
 from console import access
 from console.api import requests
-from console.api.auth import key_of
+from console.api.auth import actor_of, key_of
 from console.api.errors import ApiError
+from console.api.idempotency import idempotent
 from console.api.pages import page
-from console.api.resource import Resource, documented, listed
+from console.api.resource import IDEMPOTENCY, Resource, documented, listed, one
 from console.api.serializers import (
     AgentSerializer,
     AuditSerializer,
@@ -28,6 +29,7 @@ from console.api.serializers import (
     KeySerializer,
     UsageSerializer,
 )
+from guardrails.models import FalsePositive
 
 LONGEST = timedelta(days=92)
 USUAL = timedelta(days=30)
@@ -105,6 +107,19 @@ class Findings(Resource):
         """What the guardrails saw, newest first. Excerpts are redacted."""
         rows = access.key_findings(key_of(request)).filter(requests.FindingFilter.conditions(request))
         return page(request, rows, lambda found: FindingSerializer(found, many=True).data)
+
+
+class Harmless(Resource):
+    write_scopes = ("review",)
+
+    @documented(FindingSerializer, asks=requests.HarmlessRequest, parameters=[IDEMPOTENCY], tag="findings")
+    @idempotent
+    def post(self, request: Request, pk: int) -> Response:
+        """The finding was no attack. The first to say so is kept; saying it again changes nothing."""
+        asked = requests.body(request, requests.HarmlessRequest)
+        finding = one(access.key_findings(key_of(request)), pk=pk)
+        finding.false_positive, _new = FalsePositive.objects.call(finding, actor=actor_of(request), note=asked["note"])
+        return Response(FindingSerializer(finding).data)
 
 
 class Audit(Resource):

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from guardrails.concepts import packs
-from guardrails.coverage import STAGES, Column, matrix
+from guardrails.coverage import STAGES, Column, kept, matrix
 
 
 class Command(BaseCommand):
@@ -13,11 +13,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("languages", nargs="*", help="language codes; all by default")
+        parser.add_argument("--store", action="store_true", help="try every disguise, too, and keep it for the console")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         wanted = options["languages"] or list(packs())
         if unknown := sorted(set(wanted) - set(packs())):
             raise CommandError(f"There is no pack for '{unknown[0]}'.")
+        if options["store"]:
+            for code in kept.check(wanted):
+                self.stdout.write(f"{code} is checked.")
+            return
         columns = matrix({code: packs()[code] for code in wanted})
         self._table(columns)
         gaps = [line for column in columns for line in _gaps(column)]

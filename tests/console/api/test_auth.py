@@ -81,6 +81,7 @@ DOORS = [
     ("post", "explain", {"read"}),
     ("get", "calls", {"read"}),
     ("get", "findings", {"read"}),
+    ("post", "findings/1/harmless", {"review"}),
     ("get", "alerts", {"read"}),
     ("get", "alerts/1", {"read"}),
     ("post", "alerts/1/acknowledge", {"review", "releases"}),

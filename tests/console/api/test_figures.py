@@ -9,12 +9,13 @@ import pytest
 from django.utils import timezone
 
 from agents.connections import redis_sync
+from agents.models import Channel
 from budgets.models import Budget
 from budgets.periods import window
 from console import audit
-from guardrails.models import Finding
+from guardrails.models import FalsePositive, Finding
 from guardrails.screen import Seen
-from tests.console.api.conftest import Api, away, code
+from tests.console.api.conftest import Api, Issue, away, code
 from tests.console.api.test_pages import make_call
 
 NOW = timezone.now()
@@ -100,6 +101,40 @@ def test_findings_are_filtered(api: Api) -> None:
     assert [row["action"] for row in api.walk("findings", action="block")] == ["block"]
     assert [row["action"] for row in api.walk("findings", scope="acme/web", limit=1)] == ["redact", "block"]
     assert code(api.get("findings", action="kill")) == (400, "invalid")
+
+
+def make_finding(agent: str = "acme", action: Any = "block", would: Any = "block") -> Finding:
+    seen = Seen("r", "injection", action, "high", "en", "raw", 0, 1, "x", would)
+    (found,) = Finding.objects.record(
+        [seen], agent=agent, scope=f"{agent}/web", stage="inbound", policy_hash="", actor=f"agent:{agent}"
+    )
+    return found
+
+
+def test_findings_say_what_a_rule_would_do_and_are_found_by_it(api: Api) -> None:
+    make_finding()
+    logged = make_finding(action="allow")
+    assert [(row["id"], row["would"]) for row in api.walk("findings", action="allow", would="block")] == [
+        (logged.pk, "block")
+    ]
+    assert api.walk("findings", rule="another") == []
+
+
+def test_a_finding_is_called_harmless_once(api: Api) -> None:
+    finding = make_finding()
+    assert api.walk("findings")[0]["harmless"] is None
+    first = api.post(f"findings/{finding.pk}/harmless", {"note": "A quotation."}).json()["harmless"]
+    again = api.post(f"findings/{finding.pk}/harmless", {"note": "Something else."}).json()["harmless"]
+    assert first == again == api.walk("findings")[0]["harmless"]
+    assert first["note"] == "A quotation."
+    assert first["actor"].startswith("key:")
+    assert FalsePositive.objects.count() == 1
+
+
+def test_a_finding_of_another_agent_cannot_be_called_harmless(issue: Issue, web: Channel) -> None:
+    finding = make_finding("other")
+    assert code(issue(agent=web.agent).post(f"findings/{finding.pk}/harmless")) == (404, "not_found")
+    assert FalsePositive.objects.count() == 0
 
 
 def test_the_trail_is_filtered_and_carries_its_hashes(api: Api) -> None:

@@ -25,7 +25,7 @@ from console.models import Alert, AlertChange, AlertNotice, Membership
 from escalations import edges, queue
 from escalations.models import Escalation
 from guardrails import screen
-from guardrails.models import Finding
+from guardrails.models import FalsePositive, Finding
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \u202eمرحبا"
 MOST_QUERIES = 12
@@ -73,6 +73,7 @@ class World:
             "settings-channel": [self.agent.slug, self.channel.pk],
             "settings-budget": [self.budget.pk],
             "raise": [self.budget.pk],
+            "guardrails-cell": ["en", "prompt_extraction"],
         }
         address = reverse(name, args=arguments.get(name, []))
         return address + {
@@ -93,6 +94,11 @@ EVERYONES = (
     "stages",
     "knowledge",
     "guardrails",
+    "guardrails-coverage",
+    "guardrails-cell",
+    "guardrails-test",
+    "guardrails-harmless",
+    "guardrails-log-only",
     "costs",
     "alerts",
     "playground",
@@ -130,6 +136,8 @@ CHANGES = (
     ("acknowledge", 5),
     ("playground-say", 0),
     ("end-raise", 6),
+    ("guardrails-check", 0),
+    ("guardrails-call-harmless", 7),
 )
 
 
@@ -142,6 +150,7 @@ def arguments_of(world: World) -> list[list[Any]]:
         [world.scope.pk],
         [world.alert.pk],
         [world.budget.pk],
+        [Finding.objects.order_by("pk").values_list("pk", flat=True)[0]],
     ]
 
 
@@ -210,6 +219,7 @@ def world() -> World:
     Finding.objects.record(
         seen, agent="acme", scope="acme/web", stage="inbound", policy_hash="x", actor="system:test", turn_id=turn.pk
     )
+    FalsePositive.objects.call(Finding.objects.latest("pk"), actor="user:anna", note=HOSTILE)
     budget = Budget.objects.create(owner_kind="channel", owner="acme/web", period="day", limit_nano=10**9)
     alert = Alert.objects.create(
         rule="error_rate", scope="acme/web", agent="acme", channel="acme/web", sentence=f"9 of 10 failed. {HOSTILE}",
@@ -397,9 +407,10 @@ def test_a_viewer_changes_nothing(signed: Sign, world: World, name: str, which: 
     assert Case.objects.get().owner == "agent"
     assert Scope.objects.get().stage == "expanded"
     assert Alert.objects.get().state == "firing"
+    assert FalsePositive.objects.count() == 1
 
 
-@pytest.mark.parametrize("name", ["cases", "calls", "releases", "guardrails", "audit", "alerts"])
+@pytest.mark.parametrize("name", ["cases", "calls", "releases", "guardrails", "guardrails-harmless", "audit", "alerts"])
 @pytest.mark.parametrize("before", ["nonsense", "~", "2026-01-01T00:00:00+00:00~x", "9" * 60, "\x00"])
 def test_a_cursor_that_makes_no_sense_begins_anew(signed: Sign, world: World, name: str, before: str) -> None:
     assert signed("administrator").get(world.path(name), {"before": before}).status_code == 200

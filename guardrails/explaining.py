@@ -1,0 +1,163 @@
+"""Why a text is let through or stopped: each way it was read, the words in it, the rules, and what the policy says.
+
+For people who look. The decision is `guardrails.screen`'s; what it is made of is read once more here, in full.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import islice
+from typing import Final
+
+from guardrails import normalise, screen
+from guardrails.lexicon import LOAN, Hit, lexicon
+from guardrails.normalise import View
+from guardrails.policy import Policy
+from guardrails.rules import Found, Rule, matches
+from guardrails.screen import Screening, Seen
+
+STAGES: Final = ("inbound", "outbound", "passage", "tool")
+LETTERS: Final = 600
+_MOST_READINGS, _MOST_WORDS, _MOST_LANGUAGES = 12, 40, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word that stands for a concept, and the first few languages that have it; a mark belongs to none."""
+
+    text: str
+    concept: str
+    languages: tuple[str, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One thing that a rule asks for, any of these concepts, and the words that say it there."""
+
+    concepts: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A rule that a reading satisfies. `quote` is the place in the text; `judged`: a grey rule with a judge to ask."""
+
+    rule: Rule
+    quote: str
+    terms: tuple[Term, ...]
+    judged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One view of the text: its folded letters (the first `LETTERS`), its words for concepts, the rules that fit."""
+
+    view: str
+    text: str
+    cut: bool
+    words: tuple[Word, ...]
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """What the policy says to a finding: whether its rule only logs, and until which day its words are allowed."""
+
+    seen: Seen
+    log_only: bool
+    allowed_until: date | None
+    grey: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`refusal`: what the customer reads where this is blocked."""
+
+    screening: Screening
+    says: tuple[Say, ...]
+    readings: tuple[Reading, ...]
+    refusal: str
+
+
+def explained(
+    text: str, policy: Policy, stage: str = "inbound", *, languages: Sequence[str] | None = None, prompt: str = ""
+) -> Explanation:
+    """What the policy makes of a text. `languages`: those the agent speaks; `prompt`: what an answer may not repeat."""
+    seen = _screened(text, policy, stage, languages, prompt)
+    body = normalise.bounded(text)
+    told = seen.action == "block" and stage in ("inbound", "outbound")
+    return Explanation(
+        screening=seen,
+        says=tuple(_say(one, policy, stage, body) for one in seen.findings),
+        readings=() if stage == "outbound" else tuple(islice(_readings(body, policy, stage), _MOST_READINGS)),
+        refusal=screen.refusal(policy, seen.language) if told else "",
+    )
+
+
+def _screened(text: str, policy: Policy, stage: str, languages: Sequence[str] | None, prompt: str) -> Screening:
+    if stage == "outbound":
+        return screen.outbound(text, policy, system_prompt=prompt)
+    if stage == "inbound":
+        return screen.inbound(text, policy, languages=languages)
+    return screen.passage(text, policy) if stage == "passage" else screen.tool(text, policy)
+
+
+def _say(seen: Seen, policy: Policy, stage: str, body: str) -> Say:
+    rule = policy.rules[seen.rule]
+    logs = seen.would != "allow" and policy.action(rule, stage) == "allow"
+    entry = policy.exception(seen.rule, body, seen.start, seen.end)
+    # The entry ends with its day, at the next one's first moment.
+    last_day = datetime.fromtimestamp(entry.until - 1, UTC).date() if entry else None
+    return Say(seen, logs, last_day, rule.grey)
+
+
+def _readings(body: str, policy: Policy, stage: str) -> Iterator[Reading]:
+    """The text as it stands, and each disguise that says something else."""
+    known: set[str] = set()
+    for view, scan, marks in screen.readings(body, normalise.plain(body)):
+        if view.text in known:
+            continue
+        known.add(view.text)
+        hits = list(marks)
+        found = Found(scan, hits)
+        rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(scan, hits, stage)]
+        words = _words(view.text, sorted([*scan.hits(), *hits], key=lambda hit: (hit.start, hit.end)))
+        yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules))
+
+
+def _match(
+    rule: Rule, place: tuple[int, int], view: View, found: Found, body: str, policy: Policy, stage: str
+) -> Match:
+    start, end = view.locate(*place)
+    terms = tuple(Term(tuple(sorted(term)), _inside(term, place, view.text, found)) for term in rule.terms)
+    return Match(rule, " ".join(body[start:end].split())[:LETTERS], terms, rule.grey and policy.judged(stage))
+
+
+def _inside(term: frozenset[str], place: tuple[int, int], text: str, found: Found) -> tuple[str, ...]:
+    start, end = place
+    hits = [hit for hit in found.near(term, start, end) if start <= hit.start and hit.end <= end]
+    return tuple(dict.fromkeys(_said(hit, text) for hit in hits))
+
+
+def _said(hit: Hit, text: str) -> str:
+    return text[hit.start : hit.end].strip()
+
+
+def _words(text: str, hits: Sequence[Hit]) -> tuple[Word, ...]:
+    """Each word of each concept once; what tells of a disguise is no word."""
+    found: dict[tuple[str, str], Word] = {}
+    for hit in hits:
+        said = _said(hit, text)
+        if not hit.concept.startswith("@") and (said, hit.concept) not in found:
+            codes = _codes(hit)
+            more = max(0, len(codes) - _MOST_LANGUAGES)
+            found[said, hit.concept] = Word(said, hit.concept, tuple(codes[:_MOST_LANGUAGES]), more)
+        if len(found) == _MOST_WORDS:
+            break
+    return tuple(found.values())
+
+
+def _codes(hit: Hit) -> list[str]:
+    mask = 0 if hit.languages < 0 else hit.languages & ~LOAN
+    return [code for at, code in enumerate(lexicon().codes) if mask >> at & 1]
