@@ -10,6 +10,7 @@ import yaml
 
 from guardrails.normalise import fold
 
+_LATIN_LEAST = 5  # shorter Latin words are whole words in languages without word edges, too
 PACKS = Path(__file__).parent / "packs"
 
 
@@ -91,7 +92,7 @@ def patterns_of(pack: Pack, stem: str) -> Iterable[str]:
         body = fold(spelling.strip("*")).strip()
         if not body:
             continue
-        if not pack.spaces:
+        if not pack.spaces and not (body.isascii() and len(body) < _LATIN_LEAST):
             yield body
             continue
         yield ("" if spelling.startswith("*") else " ") + body + ("" if spelling.endswith("*") else " ")

@@ -2,10 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from guardrails.lexicon import ANY_LANGUAGE, Hit
-from guardrails.normalise import fold_length, visible
+from guardrails.normalise import fold_length, reaches, visible
 
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
@@ -48,7 +49,8 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         ),
     ),
 )
-_MOST = 20
+_MOST = 500
+_FEW = 8  # places that are cheaper to work out one by one
 # Invisible characters, combining marks and full-width forms, which would hide a mark.
 _DRESSED = re.compile(
     "[\u00ad\u0300-\u036f\u180b-\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufe00-\ufe0f\ufeff-\uffef\U000e0000-\U000e01ef]"
@@ -62,8 +64,15 @@ def marks(text: str) -> Iterator[Hit]:
     for name, needs, pattern in _MARKS:
         if not any(need in lowered for need in needs):
             continue
-        for count, found in enumerate(pattern.finditer(text)):
-            if count == _MOST:
-                break
-            start = fold_length(text[: found.start()])
-            yield Hit(name, start, fold_length(text[: found.end()]) + 1, ANY_LANGUAGE)
+        spans = [found.span() for found in islice(pattern.finditer(text), _MOST)]
+        place = _place_of(text, few=len(spans) <= _FEW)
+        for start, end in spans:
+            yield Hit(name, place(start), place(end) + 1, ANY_LANGUAGE)
+
+
+def _place_of(text: str, *, few: bool) -> Callable[[int], int]:
+    """Where a place of the text is in its folded view."""
+    if few:
+        return lambda at: fold_length(text[:at])
+    reached = reaches(text)
+    return lambda at: reached[at - 1] if at else 0

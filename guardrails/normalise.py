@@ -144,9 +144,9 @@ class View:
     source: str = ""
 
 
-def _reaches(source: str) -> list[int]:
+def reaches(source: str) -> list[int]:
     """How far the folded view reaches after each character of the source."""
-    reach, gap, reaches = 0, True, []
+    reach, gap, reached = 0, True, []
     for character in source:
         for letter in _FOLDING[ord(character)]:
             if letter == " ":
@@ -154,21 +154,21 @@ def _reaches(source: str) -> list[int]:
             else:
                 reach += 2 if gap else 1
                 gap = False
-        reaches.append(reach)
-    return reaches
+        reached.append(reach)
+    return reached
 
 
 def _tracer(source: str, folded: str) -> Locate:
-    reaches: list[int] = []
+    reached: list[int] = []
 
     def locate(start: int, end: int) -> tuple[int, int]:
-        if not reaches:
-            reaches.extend(_reaches(source))
+        if not reached:
+            reached.extend(reaches(source))
         letters = folded[start:end]
         start += len(letters) - len(letters.lstrip())
         end -= len(letters) - len(letters.rstrip())
-        first = min(bisect_left(reaches, start + 1), len(source))
-        return first, max(first, min(bisect_left(reaches, end) + 1, len(source)))
+        first = min(bisect_left(reached, start + 1), len(source))
+        return first, max(first, min(bisect_left(reached, end) + 1, len(source)))
 
     return locate
 
