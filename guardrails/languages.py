@@ -13,7 +13,7 @@ from typing import Any
 import fasttext
 
 from guardrails.lexicon import languages
-from guardrails.normalise import fold
+from guardrails.normalise import fold, forget
 
 UNKNOWN = "?"
 _BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
@@ -82,6 +82,7 @@ def _script_of(code: int) -> str:
 
 class _ScriptOf(dict[int, str]):
     def __missing__(self, code: int) -> str:
+        forget(self)
         script = self[code] = _script_of(code) if chr(code).isalpha() else ""
         return script
 

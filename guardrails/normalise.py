@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 # Longer texts are cut to a head and a tail; `screen` never calls such a text clean.
 LIMIT, HEAD = 100_000, 75_000
+REMEMBERED = 1 << 17
 DEPTH, DECODED_LIMIT, CANDIDATES = 2, 8_192, 32
 
 _STRIPPED_MARKS = (
@@ -90,8 +91,15 @@ def _fold_character(code: int) -> str:
     return "".join(folded)
 
 
+def forget(characters: dict[int, str]) -> None:
+    """Start over when more characters are remembered than one text can have: Unicode has ten times as many."""
+    if len(characters) >= REMEMBERED:
+        characters.clear()
+
+
 class _Folding(dict[int, str]):
     def __missing__(self, code: int) -> str:
+        forget(self)
         folded = self[code] = _fold_character(code)
         return folded
 
@@ -107,6 +115,7 @@ def fold(text: str) -> str:
 
 class _Visible(dict[int, str]):
     def __missing__(self, code: int) -> str:
+        forget(self)
         shown = self[code] = "" if _FOLDING[code] == "" and unicodedata.category(chr(code)) != "Mn" else chr(code)
         return shown
 
@@ -364,13 +373,27 @@ def hidden(text: str) -> Iterator[View]:
     if text.isascii():
         return
     bare = _FLAG.sub(lambda flag: " " * len(flag[0]), text)
-    for run in _TAGS.finditer(bare):
-        letters = "".join(chr(ord(character) - 0xE0000) for character in run[0][:DECODED_LIMIT])
-        yield View("tags", fold(letters), _fixed(run.span()), source=letters)
-    for run in _SELECTORS.finditer(bare):
-        octets = bytes(ord(c) - (0xFE00 if ord(c) < 0xFE10 else 0xE0100 - 16) & 0xFF for c in run[0][:DECODED_LIMIT])
+    for run, span in _runs(_TAGS, bare):
+        letters = "".join(chr(ord(character) - 0xE0000) if character != " " else " " for character in run)
+        yield View("tags", fold(letters), _fixed(span), source=letters)
+    for run, span in _runs(_SELECTORS, bare):
+        octets = bytes(map(_of_selector, run))
         letters = octets.decode("utf-8", "replace")
-        yield View("selectors", fold(letters), _fixed(run.span()), source=letters)
+        yield View("selectors", fold(letters), _fixed(span), source=letters)
+
+
+def _of_selector(character: str) -> int:
+    code = ord(character)
+    return code if code == ord(" ") else code - (0xFE00 if code < 0xFE10 else 0xE0100 - 16) & 0xFF
+
+
+def _runs(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Each of the first runs, then all that follow as one."""
+    runs = list(pattern.finditer(text))
+    for run in runs[:CANDIDATES]:
+        yield run[0][:DECODED_LIMIT], run.span()
+    if rest := runs[CANDIDATES:]:
+        yield " ".join(run[0] for run in rest)[:DECODED_LIMIT], (rest[0].start(), rest[-1].end())
 
 
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}+={0,2}")

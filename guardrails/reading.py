@@ -236,6 +236,8 @@ def _custom_rule(entry: Mapping[str, Any]) -> Custom:
 def _expression(name: str, pattern: Any) -> "re2._Regexp":
     if not isinstance(pattern, str) or not pattern or len(pattern) > _LONGEST_PATTERN:
         raise PolicyError(f"The pattern of '{name}' is an expression of at most {_LONGEST_PATTERN} characters.")
+    if not pattern.isascii() and any("\ud800" <= letter <= "\udfff" for letter in pattern):
+        raise PolicyError(f"The pattern of '{name}' has characters that are none: halves of a surrogate pair.")
     options = re2.Options()
     options.max_mem, options.log_errors, options.case_sensitive = _PATTERN_BYTES, False, False
     try:

@@ -1,11 +1,11 @@
 """Rules over concepts: what `rules.yaml` says, and whether hits satisfy it."""
 
 import hashlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
+_LEAST_EFFORT, _EFFORT = 12_000, 2  # for every text, and for each of its characters
+_CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
@@ -52,30 +54,32 @@ class Rule:
         """How far apart the words may be: less in documents, which are long, but for what is only said in them."""
         return self.window if stage == "inbound" or self.family == "tool_hijack" else round(self.window * _IN_DOCUMENTS)
 
-    def match(self, found: "Found", window: int) -> tuple[int, int] | None:
+    def match(self, found: "Found", window: int, effort: "Effort") -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
         for anchor in found.of(self.terms[0])[0]:
-            left = [_TRIED ** len(self.terms)]
-            if place := self._place([anchor], anchor.languages, found, window, left):
+            near = [found.near(term, anchor.start - window, anchor.end + window) for term in self.terms[1:]]
+            effort.left -= 1 + sum(map(len, near)) // _CHEAP
+            search = _Search(near, [_TRIED ** len(self.terms)])
+            if all(near) and (place := self._place([anchor], anchor.languages, found, search, effort)):
                 return place
+            if effort.left <= 0:
+                break
         return None
 
     def _place(
-        self, places: list[Hit], shared: int, found: "Found", window: int, left: list[int]
+        self, places: list[Hit], shared: int, found: "Found", search: "_Search", effort: "Effort"
     ) -> tuple[int, int] | None:
         """The span once there is a place for each term that is left, none on top of another; nearest first."""
         if len(places) == len(self.terms):
+            effort.left -= _CHEAP
             return self._whole(places, shared, found)
-        anchor = places[0]
-        near = found.near(self.terms[len(places)], anchor.start - window, anchor.end + window)
-        free = [hit for hit in near if not any(_overlap(hit, other.start, other.end) for other in places)]
-        # The nearest first, but before all others those in a language that the places so far share.
-        free.sort(key=lambda hit: (not hit.languages & shared & ~LOAN, abs(hit.start - anchor.start)))
-        for hit in free[:_TRIED]:
-            if left[0] <= 0:
+        ordered = search.ordered(places, shared, effort)
+        free = (hit for hit in ordered if not any(_overlap(hit, other.start, other.end) for other in places))
+        for hit in islice(free, _TRIED):
+            if search.left[0] <= 0 or effort.left <= 0:
                 break
-            left[0] -= 1
-            if whole := self._place([*places, hit], shared & hit.languages, found, window, left):
+            search.left[0] -= 1
+            if whole := self._place([*places, hit], shared & hit.languages, found, search, effort):
                 return whole
         return None
 
@@ -100,6 +104,36 @@ class Rule:
         )
 
 
+@dataclass(slots=True)
+class Effort:
+    """How much may still be looked at in one screening, in hits put in order; what is left undone was not screened."""
+
+    left: int
+
+    @classmethod
+    def on(cls, text: str) -> "Effort":
+        return cls(_LEAST_EFFORT + _EFFORT * len(text))
+
+
+@dataclass(slots=True)
+class _Search:
+    """What is near one anchor for each other term, and how many places may still be tried."""
+
+    near: list[list[Hit]]
+    left: list[int]
+    orders: dict[tuple[int, int], list[Hit]] = field(default_factory=dict)
+
+    def ordered(self, places: Sequence[Hit], shared: int, effort: Effort) -> list[Hit]:
+        """The next term's hits, the nearest first, but before all others those in a language that the places share."""
+        spoken, at = shared & ~LOAN, places[0].start
+        if (kept := self.orders.get((len(places), spoken))) is None:
+            near = self.near[len(places) - 1]
+            effort.left -= len(near)
+            kept = sorted(near, key=lambda hit: (not hit.languages & spoken, abs(hit.start - at)))
+            self.orders[len(places), spoken] = kept
+        return kept
+
+
 def _overlap(hit: Hit, start: int, end: int) -> bool:
     """Whether they share a letter; sharing a word's edge is being neighbours."""
     return hit.start < end - 1 and start < hit.end - 1
@@ -122,6 +156,7 @@ class Found:
         self._scan, self._marks = scan, list(marks)
         self.present = scan.present | mask(hit.concept for hit in self._marks)
         self._all: dict[str, list[Hit]] | None = None
+        self._natives: tuple[list[int], list[list[int]]] | None = None
         self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
 
     def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
@@ -143,14 +178,25 @@ class Found:
         """Whether one of the languages is spoken there: English words alone are English, or need a native word near."""
         if not shared & LOAN or shared & self.english:
             return True
-        hits = chain.from_iterable(self._by_concept().values())
-        return any(
-            hit.languages & shared & ~LOAN
-            and not hit.languages & LOAN
-            and hit.end - hit.start >= _NATIVE
-            and start - _NEAR < hit.start < end + _NEAR
-            for hit in hits
-        )
+        starts, languages = self._native()
+        low, high = bisect_right(starts, start - _NEAR), bisect_left(starts, end + _NEAR)
+        if low >= high:
+            return False
+        level = (high - low).bit_length() - 1
+        return bool((languages[level][low] | languages[level][high - (1 << level)]) & shared & ~LOAN)
+
+    def _native(self) -> tuple[list[int], list[list[int]]]:
+        """Where the words of no other language start, and the languages of 1, 2, 4, 8 … such words from each on."""
+        if self._natives is None:
+            every = chain.from_iterable(self._by_concept().values())
+            hits = sorted(
+                (h.start, h.languages) for h in every if h.end - h.start >= _NATIVE and not h.languages & LOAN
+            )
+            levels = [[languages for _, languages in hits]]
+            while len(last := levels[-1]) > (step := 1 << len(levels) - 1):
+                levels.append([one | other for one, other in zip(last, last[step:], strict=False)])
+            self._natives = [start for start, _ in hits], levels
+        return self._natives
 
     def _by_concept(self) -> dict[str, list[Hit]]:
         if self._all is None:
@@ -233,17 +279,18 @@ def rules_for(stage: str, *, grey: bool = True) -> tuple[Rule, ...]:
 
 
 def matches(
-    scan: Scan, marks: Iterable[Hit], stage: str, *, grey: bool = True
+    scan: Scan, marks: Iterable[Hit], stage: str, *, grey: bool = True, effort: Effort | None = None
 ) -> Iterator[tuple[Rule, tuple[int, int]]]:
-    """The stage's rules that these hits satisfy, each with its first place in the view."""
+    """The stage's rules that these hits satisfy, each with its first place in the view; none once effort is spent."""
     found = Found(scan, marks)
     present = found.present
+    effort = effort or Effort.on("")
     for rule in rules_for(stage, grey=grey):
         for term in rule.masks:
             if not present & term:
                 break
         else:
-            if place := rule.match(found, rule.reach(stage)):
+            if effort.left > 0 and (place := rule.match(found, rule.reach(stage), effort)):
                 yield rule, place
 
 

@@ -20,7 +20,7 @@ from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
-from guardrails.rules import ACTIONS, Action, Rule, Severity, matches
+from guardrails.rules import ACTIONS, Action, Effort, Rule, Severity, matches
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -42,6 +42,7 @@ __all__ = [
 EXCERPT: Final = 200
 _AROUND = 60
 _MOST_FINDINGS = 40
+_MOST_LOOKS = 8  # an address right behind an address, and so on
 _HIDDEN: Final = frozenset({"tags", "selectors"})
 _ENCODED: Final = frozenset({"base64", "hex", "percent", "escapes", "entities", "rot13", "reversed", "spaced"})
 
@@ -192,9 +193,10 @@ def _private(body: str) -> list[Span]:
 def _everything(detect: Callable[[str], Iterable[Span]], body: str) -> list[Span]:
     """What the detector finds, and what it finds once that is gone: a number right behind an address is a number."""
     found: list[Span] = []
-    while more := list(detect(body)):
+    for _ in range(_MOST_LOOKS):
+        more = list(detect(body))
         found += more
-        if len(found) > _MOST_FINDINGS:
+        if not more or len(found) > _MOST_FINDINGS:
             break
         for span in more:
             body = f"{body[: span.start]}{' ' * (span.end - span.start)}{body[span.end :]}"
@@ -211,6 +213,7 @@ class _Work:
         self.language = languages.UNKNOWN
         self.spans: list[tuple[Span, str]] = []
         self.seen: list[tuple[str, str, int, int]] = []  # rule, view, start, end
+        self.effort = Effort.on(self.body)
 
     def report(self, rule: str, view: str, start: int, end: int) -> None:
         self.seen.append((rule, view, start, end))
@@ -234,11 +237,14 @@ class _Work:
             if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
                 start, end = view.locate(0, len(view.text))
                 self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
+        if self.effort.left <= 0:  # so full of words of attacks that it was not screened to its end
+            self.report("oversize", "plain", 0, len(self.body))
 
     def _match(self, view: View, scan: Scan, marks: Iterable[Hit] = ()) -> bool:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
-        for rule, place in matches(scan, marks, self.stage, grey=self.policy.judged(self.stage)):
+        grey = self.policy.judged(self.stage)
+        for rule, place in matches(scan, marks, self.stage, grey=grey, effort=self.effort):
             matched = matched or not rule.grey
             if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):
                 self.report(rule.id, view.name, *view.locate(*place))
@@ -285,33 +291,34 @@ class _Work:
         masks = apart(span for span, _ in self.spans)
         kept = {id(span) for span in masks}
         redacted = [span for span, rule in self.spans if self._action(rule, span.start, span.end) == "redact"]
-        findings = [self._seen(rule, "plain", s.start, s.end, masks) for s, rule in self.spans if id(s) in kept]
-        findings += [self._seen(*reported, masks) for reported in self.seen]
-        findings.sort(key=lambda finding: -ACTIONS.index(finding.action))
-        action: Action = findings[0].action if findings else "allow"
-        grey = [finding for finding in findings if self.policy.rules[finding.rule].grey]
+        reports = [(rule, "plain", s.start, s.end) for s, rule in self.spans if id(s) in kept] + self.seen
+        acting = [(self._action(rule, start, end), (rule, view, start, end)) for rule, view, start, end in reports]
+        acting.sort(key=lambda report: -ACTIONS.index(report[0]))
+        action: Action = acting[0][0] if acting else "allow"
+        grey = any(self.policy.rules[reported[0]].grey for _, reported in acting)
         if grey and action in ("block", "escalate"):  # settled without a judge
-            findings = [finding for finding in findings if finding not in grey]
+            acting = [report for report in acting if not self.policy.rules[report[1][0]].grey]
+        findings = [self._seen(acts, *reported, masks) for acts, reported in acting[:_MOST_FINDINGS]]
         return Screening(
             action=action,
             text=mask(self.body, redacted) if redacted else self.text,
-            findings=tuple(findings[:_MOST_FINDINGS]),
+            findings=tuple(findings),
             language=self.language,
             covered=covered,
             us=(perf_counter_ns() - began) // 1000,
-            grey=bool(grey) and action not in ("block", "escalate"),
+            grey=grey and action not in ("block", "escalate"),
         )
 
     def _action(self, rule: str, start: int, end: int) -> Action:
         action = self.policy.action(self.policy.rules[rule], self.stage)
         return "allow" if action != "allow" and self.policy.allows(rule, self.body, start, end) else action
 
-    def _seen(self, name: str, view: str, start: int, end: int, masks: Sequence[Span]) -> Seen:
+    def _seen(self, action: Action, name: str, view: str, start: int, end: int, masks: Sequence[Span]) -> Seen:
         rule = self.policy.rules[name]
         return Seen(
             rule=rule.id,
             family=rule.family,
-            action=self._action(name, start, end),
+            action=action,
             severity=rule.severity,
             language=self.language,
             view=view,

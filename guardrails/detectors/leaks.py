@@ -48,16 +48,21 @@ def prompt_leaked(prompt: str, views: Iterable[View], sources: Sequence[str]) ->
     shingles, size = _shingles(prompt)
     if not shingles:
         return None
-    known: str | None = None
+    known: frozenset[str] | None = None
     for view in views:
         body = compact(view.text)
         for at in range(len(body) - size + 1):
             if (run := body[at : at + size]) in shingles:
                 if known is None:
-                    known = "\n".join(compact(fold(source)) for source in sources)
+                    known = _repeated(shingles, size, sources)
                 if run not in known:
                     return view, at
     return None
+
+
+def _repeated(shingles: frozenset[str], size: int, sources: Sequence[str]) -> frozenset[str]:
+    bodies = [compact(fold(source)) for source in sources]
+    return shingles.intersection(body[at : at + size] for body in bodies for at in range(len(body) - size + 1))
 
 
 def place(text: str, at: int) -> Span:

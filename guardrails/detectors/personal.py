@@ -49,6 +49,7 @@ _CARD_STARTS = ("2", "3", "4", "5", "6")
 # The numbering plans asked for a number without a country code that stands after a word for "phone".
 _REGIONS = ("US", "GB", "PL", "DE", "FR", "ES", "IT", "NL", "PT", "CZ", "UA", "BR")
 _MOST, _ROUNDS = 400, 5
+_ASKED = 240
 
 
 def personal(text: str) -> Iterator[Span]:
@@ -64,8 +65,9 @@ def _numbers(text: str) -> Iterator[Span]:
     yield from formed
     # What has been found is no part of a run of digits beside it: look again until nothing more is found.
     rest = _without(text, formed)
+    plans = _Plans()
     for _ in range(_ROUNDS):
-        found = [span for run in islice(_RUN.finditer(rest), _MOST) for span in _run(rest, run)]
+        found = [span for run in islice(_RUN.finditer(rest), _MOST) for span in _run(rest, run, plans)]
         yield from found
         if not found:
             break
@@ -108,7 +110,7 @@ _LENGTHS = (
 _IBAN_LENGTHS = {entry[:2]: int(entry[2:]) for entry in _LENGTHS.split()}
 
 
-def _run(text: str, found: re.Match[str]) -> Iterator[Span]:
+def _run(text: str, found: re.Match[str], plans: "_Plans") -> Iterator[Span]:
     run = found[0]
     digits = "".join(filter(str.isdecimal, run))
     before = text[max(0, found.start() - 40) : found.start()]
@@ -116,7 +118,7 @@ def _run(text: str, found: re.Match[str]) -> Iterator[Span]:
         yield Span("card", *found.span(), "[card]")
     elif len(digits) == 11 and _is_national(run, digits, before):
         yield Span("national-number", *found.span(), "[national number]")
-    elif 7 <= len(digits) <= 15 and _is_phone(run, before):
+    elif 7 <= len(digits) <= 15 and plans.have(run, before):
         yield Span("phone", *found.span(), "[phone]")
     elif len(digits) > 15 and (card := _card_within(run)):
         yield Span("card", found.start() + card[0], found.start() + card[1], "[card]")
@@ -143,12 +145,24 @@ def _is_national(run: str, digits: str, before: str) -> bool:
     return (run.isdecimal() and pesel.is_valid(digits)) or bool(_TAX_WORD.search(before) and steuer_id.is_valid(digits))
 
 
-def _is_phone(run: str, before: str) -> bool:
-    if run.startswith("+"):
-        return _valid(run, None)
-    if run.startswith("00"):
-        return _valid("+" + run[2:], None)
-    return bool(_PHONE_WORD.search(before)) and any(_valid(run, region) for region in _REGIONS)
+class _Plans:
+    """Whether numbering plans have a number. After many questions they are not asked: what looks like one is one."""
+
+    def __init__(self) -> None:
+        self.left = _ASKED
+
+    def have(self, run: str, before: str) -> bool:
+        if run.startswith("+"):
+            return self._any(run, (None,))
+        if run.startswith("00"):
+            return self._any("+" + run[2:], (None,))
+        return bool(_PHONE_WORD.search(before)) and self._any(run, _REGIONS)
+
+    def _any(self, run: str, regions: tuple[str | None, ...]) -> bool:
+        if self.left <= 0:
+            return True
+        self.left -= len(regions)
+        return any(_valid(run, region) for region in regions)
 
 
 def _valid(run: str, region: str | None) -> bool:
