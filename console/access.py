@@ -15,7 +15,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest
 
-from agents.models import Agent, Call, Case, Channel, Release, Scope, Turn, Version
+from agents.models import Agent, Call, Case, Channel, DryRun, Release, Scope, Turn, Version
 from budgets.models import Budget
 from console.models import Alert, ApiKey, AuditEntry, Membership
 from console.monitoring.models import AlertQuerySet
@@ -142,6 +142,14 @@ def require_turn(user: Person, pk: uuid.UUID, role: str = "viewer") -> Turn:
 def require_release(user: Person, slug: str, number: int, role: str = "viewer") -> Release:
     releases = Release.objects.select_related("agent", *Release.PARTS).filter(agent__in=agents_visible(user))
     return _allowed(user, _one(releases, agent__slug=slug, number=number), lambda release: release.agent_id, role)
+
+
+def dry_runs_visible(user: Person) -> QuerySet[DryRun]:
+    return DryRun.objects.select_related("agent", "scope__channel__agent").filter(agent__in=agents_visible(user))
+
+
+def require_dry_run(user: Person, pk: int, role: str = "viewer") -> DryRun:
+    return _allowed(user, _one(dry_runs_visible(user), pk=pk), lambda run: run.agent_id, role)
 
 
 def require_escalation(user: Person, pk: uuid.UUID, role: str = "operations") -> Escalation:

@@ -2,6 +2,7 @@ from agents.models.agent import Agent, Channel, Scope, StageChange
 from agents.models.call import Call, CallBody, CallHour, CallMinute
 from agents.models.case import Case, Turn
 from agents.models.credential import Credential
+from agents.models.dryrun import DryRun, DryRunChange
 from agents.models.knowledge import Document, Passage
 from agents.models.release import Deployment, Release, Version
 
@@ -16,6 +17,8 @@ __all__ = [
     "Credential",
     "Deployment",
     "Document",
+    "DryRun",
+    "DryRunChange",
     "Passage",
     "Release",
     "Scope",
