@@ -129,6 +129,14 @@ def require_case(user: Person, pk: uuid.UUID, role: str = "viewer") -> Case:
     return _allowed(user, _one(cases_visible(user), pk=pk), lambda case: case.channel.agent_id, role)
 
 
+def cases_to_reveal(user: Person) -> QuerySet[Case]:
+    """The cases whose hidden values the person may see: those of agents that they do operations for, at least."""
+    if may(user, "operations"):
+        return Case.objects.all()
+    held = [agent for agent, role in roles(user).items() if agent and rank(role) >= rank("operations")]
+    return Case.objects.filter(channel__agent__in=held)
+
+
 def require_turn(user: Person, pk: uuid.UUID, role: str = "viewer") -> Turn:
     turns = Turn.objects.select_related("case__channel__agent", "scope__channel__agent", "release__agent", "escalation")
     return _allowed(

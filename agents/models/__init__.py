@@ -4,6 +4,7 @@ from agents.models.case import Case, Turn
 from agents.models.credential import Credential
 from agents.models.dryrun import DryRun, DryRunChange
 from agents.models.knowledge import Document, Passage
+from agents.models.private import PrivateValue
 from agents.models.release import Deployment, Release, Version
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "DryRun",
     "DryRunChange",
     "Passage",
+    "PrivateValue",
     "Release",
     "Scope",
     "StageChange",

@@ -146,6 +146,7 @@ def turn(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         ),
         "findings": list(Finding.objects.filter(turn_id=row.pk).order_by("id")[:50]),
         "raw": _raw(row),
+        "may_reveal": access.may(user, "operations", row.scope.channel.agent_id),
     }
     return page(request, "turn.html", context, part="path")
 

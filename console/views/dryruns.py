@@ -107,15 +107,20 @@ def dry_run(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "run": run,
         "told": dryruns.told(run),
-        "transitions": [(*name.split(">"), n) for name, n in _most(run.counts.get("transitions", {}))],
+        "transitions": [(*map(_mark, name.split(">")), n) for name, n in _most(run.counts.get("transitions", {}))],
         "rules": _by_rule(run),
         "changes": listed,
-        "shown": [(change, _hidden(change)) for change in listed.rows],
+        "shown": [(change, _mark(change.before), _mark(change.after), _hidden(change)) for change in listed.rows],
         "most": dryruns.MOST_CHANGES,
         "policy": json.dumps(run.content, indent=2, ensure_ascii=False),
         "may_change": access.may(user, "administrator", run.agent_id),
     }
     return page(request, "dry-run.html", context, part="run")
+
+
+def _mark(decision: str) -> str:
+    """Of a decision about a whole message: "seen only" is said of single findings."""
+    return "through" if decision == "allow" else decision
 
 
 def _hidden(change: DryRunChange) -> bool:
