@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from agents.snapshot import Live, ScopeState
 from budgets.ledger import Limit
+from guardrails.policy import NOTHING, Private
 from guardrails.screen import Screening, Seen
 
 
@@ -148,6 +149,7 @@ class Outcome:
     release: str = ""
     release_id: int | None = None
     policy_hash: str = ""
+    private: Private = NOTHING
     escalate: Mapping[str, Any] | None = None
 
     def for_the_person_in_charge(self) -> Outcome:

@@ -14,7 +14,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.db import Error as DatabaseError
 from redis import RedisError, ResponseError
 
-from agents import bodies, partitions, recount
+from agents import bodies, partitions, private, recount
 from agents.connections import redis_sync
 from agents.entries import COLUMNS, LOCK, attempt_of, decoded, moment, row
 from budgets.ledger import STREAM
@@ -84,7 +84,7 @@ def _move(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
     """Write a batch, then take it off the stream."""
     if not entries:
         return
-    found = [decoded(entry_id, fields) for entry_id, fields in entries]
+    found = private.in_entries([decoded(entry_id, fields) for entry_id, fields in entries])
     try:
         write(found)
     except (ValueError, DataError, IntegrityError):

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.utils import timezone
 
+from agents import private
 from agents.connections import redis_sync
 from agents.models import Case, Channel, Release, Scope, Turn
 from escalations import queue as review
@@ -73,19 +74,32 @@ def open_turn(
     scope = scope_of(channel, topic)
     if wanted_release is None and not scope.deployments.exists():
         raise NoRelease(f"{scope} has no live release.")
+    hides, new = private.of(scope, wanted_release), uuid.uuid4()
+    opening = private.Hider(hides, new)
     with transaction.atomic():
-        case, _ = Case.objects.get_or_create(
+        case, is_new = Case.objects.get_or_create(
             channel=channel,
             ref=ref,
-            defaults={"customer": customer, "language": language, "metadata": dict(metadata or {})},
+            defaults={
+                "id": new,
+                "customer": customer,
+                "language": language,
+                "metadata": opening.within(dict(metadata or {})),
+            },
         )
+        hider = opening if is_new else private.Hider(hides, case.pk)
+        stored, sealed = hider.hide(message), ""
+        if hider:
+            hider.keep()
+            sealed = private.seal(message=message, history=(metadata or {}).get("history", []) if is_new else [])
         case = Case.objects.select_for_update().get(pk=case.pk)
         number = (case.turns.aggregate(last=Max("number"))["last"] or 0) + 1
         turn = Turn.objects.create(
             case=case,
             scope=scope,
             number=number,
-            message=message,
+            message=stored,
+            sealed=sealed,
             language=language,
             tester=tester,
             key_prefix=key_prefix,
@@ -94,7 +108,7 @@ def open_turn(
         )
         Case.objects.filter(pk=case.pk).update(last_turn_at=turn.created_at, closed_at=None)
         if number > 1:
-            review.supersede(case.pk, message)
+            review.supersede(case.pk, stored)
         if enqueue:
             transaction.on_commit(partial(_enqueue, turn.pk))
     return turn
@@ -178,12 +192,24 @@ def deliver(decision: Decision) -> Turn | None:
     if decision.kind == Decision.Kind.RETURNED:
         return _again(turn, decision)
     text = _words(turn, decision)
-    if text and (turn.reply, turn.reply_by) != (text, decision.actor):
-        turn.reply, turn.reply_by = text, decision.actor
+    if text:
+        _reply(turn, text, decision.actor)
     turn.tell_caller()
-    turn.save(update_fields=["reply", "reply_by", "callback_due", "callback_tries", "callback_error"])
+    turn.save(update_fields=["reply", "reply_by", "sealed", "callback_due", "callback_tries", "callback_error"])
     transaction.on_commit(partial(redis_sync().publish, f"ph:turn:{turn.pk}", "decided"))
     return turn
+
+
+def _reply(turn: Turn, text: str, actor: str) -> None:
+    """A person's words, stored as the policy says. An approved draft goes out whole, and so do opened tokens."""
+    kept = private.words(turn)
+    whole = kept.get("draft") if text == turn.draft else None
+    whole = whole or private.opened(text, turn.case_id)
+    hider = private.Hider(private.of(turn.scope), turn.case_id)
+    turn.reply, turn.reply_by = hider.hide(whole), actor
+    hider.keep()
+    if kept or turn.reply != whole:
+        turn.sealed = private.seal(**{"message": "", **kept, "reply": whole})
 
 
 def _words(turn: Turn, decision: Decision) -> str:

@@ -210,6 +210,7 @@ class Known:
             release=self.ask.live.name,
             release_id=self.ask.live.id,
             policy_hash=self.ask.live.guardrails.hash,
+            private=self.ask.live.guardrails.private,
             escalate=self._escalation(verdict, blind=shadow) if outcome in ("escalated", "withheld") else None,
         )
 

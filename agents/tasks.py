@@ -12,7 +12,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 from django.utils import timezone
 
-from agents import cases, partitions, snapshot, turns
+from agents import cases, dryruns, partitions, private, snapshot, turns
 from agents.connections import redis_sync
 from agents.loop import loop
 from agents.models import Turn
@@ -67,6 +67,18 @@ def deliver_decisions() -> int:
             outbox.mark_placed(delivery)
             placed += 1
     return placed
+
+
+@shared_task
+def dry_run(pk: int) -> None:
+    """Go on with a dry run; one that is over, or that another worker is ahead with, is left alone."""
+    dryruns.proceed(pk)
+
+
+@shared_task
+def forget_sealed() -> int:
+    """Of turns that are over: the words that callers had a day to fetch."""
+    return private.forget(timezone.now())
 
 
 @shared_task

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from agents import pipeline, snapshot
+from agents import pipeline, private, snapshot
 from agents.asks import Ask, Caller, Outcome, without_model
 from agents.connections import in_database, redis_async
 from agents.models import Case, Turn
@@ -32,12 +32,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A turn that this worker may run, until its lease ends; `run` fences off a worker that lost it."""
+    """A turn that this worker may run, until its lease ends; `run` fences off a worker that lost it.
+
+    `message` and `history` are whole, for the path; `told` is the history as it is stored.
+    """
 
     turn: Turn
     run: int
     owner_epoch: int
+    message: str
     history: tuple[tuple[str, str], ...]
+    told: tuple[tuple[str, str], ...]
     clarified: int
     returned: int
     recent_contacts: int
@@ -96,7 +101,7 @@ async def _outcome(claimed: Claimed) -> Outcome:
     return await pipeline.answer(
         Ask(
             caller=caller,
-            message=turn.message,
+            message=claimed.message,
             history=claimed.history,
             language=turn.language or turn.case.language,
             topic=turn.scope.topic,
@@ -131,11 +136,18 @@ def claim(turn_id: uuid.UUID) -> Claimed | None:
         return None
     turn = Turn.objects.select_related("case", "scope__channel__agent", "wanted_release__agent").get(pk=turn_id)
     earlier = list(turn.case.turns.filter(number__lt=turn.number).order_by("-number")[:HISTORY])
+    told = tuple(line for row in reversed(earlier) for line in lines_of(row)) or _brought_along(turn.case)
+    message = turn.message
+    whole = tuple(line for row in reversed(earlier) for line in lines_of(private.restored(row)))
+    kept = private.words(turn)
+    turn.instruction = private.opened(turn.instruction, turn.case_id)
     return Claimed(
         turn=turn,
         run=turn.runs,
         owner_epoch=turn.case.owner_epoch,
-        history=tuple(line for row in reversed(earlier) for line in lines_of(row)) or _brought_along(turn.case),
+        message=kept.get("message") or private.opened(message, turn.case_id),
+        history=whole or _lines(kept.get("history", ())) or told,
+        told=told,
         clarified=sum(row.outcome == Turn.Outcome.CLARIFIED for row in earlier),
         returned=turn.returned,
         recent_contacts=_recent_contacts(turn.case),
@@ -152,7 +164,11 @@ def lines_of(turn: Turn) -> list[tuple[str, str]]:
 
 def _brought_along(case: Case) -> tuple[tuple[str, str], ...]:
     """What a gateway caller sent as the conversation before the case's first turn."""
-    return tuple((str(line["who"]), str(line["text"])) for line in case.metadata.get("history", ()))
+    return _lines(case.metadata.get("history", ()))
+
+
+def _lines(history: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(line["who"]), str(line["text"])) for line in history)
 
 
 def extend(claimed: Claimed) -> None:
@@ -178,8 +194,9 @@ def finish(claimed: Claimed, outcome: Outcome) -> bool:
     case = Case.objects.select_for_update().get(pk=turn.case_id)
     if case.owner_epoch != claimed.owner_epoch:
         outcome = outcome.for_the_person_in_charge()
+    outcome = _hide(turn, claimed, outcome)
     if outcome.escalate:
-        turn.escalation = escalate(claimed.turn, outcome, claimed.history)
+        turn.escalation = escalate(claimed.turn, outcome, claimed.told)
     turn.outcome = outcome.outcome
     turn.reply, turn.reply_by, turn.draft = outcome.reply, outcome.reply_by, outcome.draft
     turn.reason, turn.language = outcome.reason[:60], outcome.language
@@ -205,6 +222,27 @@ def finish(claimed: Claimed, outcome: Outcome) -> bool:
             actor=f"agent:{claimed.turn.scope.channel.agent.slug}",
         )
     return True
+
+
+def _hide(turn: Turn, claimed: Claimed, outcome: Outcome) -> Outcome:
+    """The outcome as it may be stored; the words that callers get are sealed on the turn."""
+    hider = private.Hider(outcome.private, turn.case_id)
+    if not hider:
+        turn.sealed = private.seal(message=claimed.message) if turn.sealed else ""
+        return outcome
+    for text in (*(text for _, text in claimed.history), claimed.message):
+        hider.hide(text)  # what the customer said is known in the answer, too
+    turn.message = claimed.turn.message = hider.hide(claimed.message)
+    hidden = replace(
+        outcome,
+        reply=hider.hide(outcome.reply),
+        draft=hider.hide(outcome.draft),
+        trace=hider.within(outcome.trace),
+        findings=[(stage, hider.findings(rows), us) for stage, rows, us in outcome.findings],
+    )
+    hider.keep()
+    turn.sealed = private.seal(message=claimed.message, draft=outcome.draft, reply=outcome.reply)
+    return hidden
 
 
 def escalate(turn: Turn, outcome: Outcome, history: tuple[tuple[str, str], ...]) -> review.Escalation:

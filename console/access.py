@@ -15,7 +15,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest
 
-from agents.models import Agent, Call, Case, Channel, Release, Scope, Turn, Version
+from agents.models import Agent, Call, Case, Channel, DryRun, Release, Scope, Turn, Version
 from budgets.models import Budget
 from console.models import Alert, ApiKey, AuditEntry, Membership
 from console.monitoring.models import AlertQuerySet
@@ -143,6 +143,14 @@ def require_case(user: Person, pk: uuid.UUID, role: str = "viewer") -> Case:
     return _allowed(user, _one(cases_visible(user), pk=pk), lambda case: case.channel.agent_id, role)
 
 
+def cases_to_reveal(user: Person) -> QuerySet[Case]:
+    """The cases whose hidden values the person may see: those of agents that they do operations for, at least."""
+    if may(user, "operations"):
+        return Case.objects.all()
+    held = [agent for agent, role in roles(user).items() if agent and rank(role) >= rank("operations")]
+    return Case.objects.filter(channel__agent__in=held)
+
+
 def require_turn(user: Person, pk: uuid.UUID, role: str = "viewer") -> Turn:
     turns = Turn.objects.select_related("case__channel__agent", "scope__channel__agent", "release__agent", "escalation")
     return _allowed(
@@ -156,6 +164,14 @@ def require_turn(user: Person, pk: uuid.UUID, role: str = "viewer") -> Turn:
 def require_release(user: Person, slug: str, number: int, role: str = "viewer") -> Release:
     releases = Release.objects.select_related("agent", *Release.PARTS).filter(agent__in=agents_visible(user))
     return _allowed(user, _one(releases, agent__slug=slug, number=number), lambda release: release.agent_id, role)
+
+
+def dry_runs_visible(user: Person) -> QuerySet[DryRun]:
+    return DryRun.objects.select_related("agent", "scope__channel__agent").filter(agent__in=agents_visible(user))
+
+
+def require_dry_run(user: Person, pk: int, role: str = "viewer") -> DryRun:
+    return _allowed(user, _one(dry_runs_visible(user), pk=pk), lambda run: run.agent_id, role)
 
 
 def require_escalation(user: Person, pk: uuid.UUID, role: str = "operations") -> Escalation:

@@ -17,6 +17,7 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
+from agents.models import PrivateValue
 from console.models import AuditEntry
 
 GENESIS = "0" * 64
@@ -59,6 +60,12 @@ def record(
     )
     entry.refresh_from_db()
     return entry
+
+
+def revealed(actor: str, value: PrivateValue) -> AuditEntry:
+    """Somebody looked behind a token; what they saw is not written down."""
+    detail = {"kind": value.kind, "case": str(value.case_id)}
+    return record(actor, "private.revealed", agent=value.case.channel.agent.slug, object=value.token, detail=detail)
 
 
 @dataclass(frozen=True, slots=True)

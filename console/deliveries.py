@@ -12,6 +12,7 @@ from celery import shared_task
 from django.db.models import F
 from django.utils import timezone
 
+from agents import private
 from agents.models import Turn
 from console.api.serializers import TurnSerializer
 from console.models import ApiKey
@@ -55,7 +56,7 @@ def call_back(turn_id: str) -> bool:
 def payload(turn: Turn) -> dict[str, Any]:
     """`{"event": "turn.finished" | "turn.decided", "turn": {…}}`, the turn as `GET /api/v1/turns/{id}` shows it."""
     decided = turn.escalation is not None and turn.escalation.state == "decided"
-    shown: dict[str, Any] = orjson.loads(orjson.dumps(TurnSerializer(turn).data, default=str))
+    shown: dict[str, Any] = orjson.loads(orjson.dumps(TurnSerializer(private.restored(turn)).data, default=str))
     return {"event": "turn.decided" if decided else "turn.finished", "turn": shown}
 
 

@@ -136,6 +136,7 @@ CELERY_BEAT_SCHEDULE = {
     "call-back": {"task": "console.deliveries.call_back_due", "schedule": schedule(1)},
     "expire-escalations": {"task": "escalations.tasks.expire_due", "schedule": schedule(15)},
     "watch-scopes": {"task": "console.tasks.watch_scopes", "schedule": schedule(30)},
+    "forget-sealed": {"task": "agents.tasks.forget_sealed", "schedule": schedule(600)},
     "drop-old-calls": {"task": "agents.tasks.drop_old_calls", "schedule": schedule(3_600)},
 }
 

@@ -80,6 +80,9 @@ class Private:
     reversible: bool = False
 
 
+NOTHING: Final = Private()
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A compiled policy. `hash` covers its content, the scope, the rules and the words of every pack.

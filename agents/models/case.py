@@ -86,6 +86,9 @@ class Turn(models.Model):
     instruction = models.TextField(blank=True, help_text="What a person told the agent when handing the turn back.")
     returned = models.PositiveSmallIntegerField(default=0)
     wanted_release = models.ForeignKey(Release, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    sealed = models.TextField(
+        blank=True, default="", db_default="", help_text="The words as they were, where a policy hides some of them."
+    )
 
     outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.PENDING)
     reply = models.TextField(blank=True)
@@ -141,6 +144,7 @@ class Turn(models.Model):
             models.Index(fields=["scope", "-created_at"], name="agents_turn_of_scope"),
             models.Index(fields=["run_until"], condition=models.Q(outcome="pending"), name="agents_turn_pending"),
             models.Index(fields=["escalation"], name="agents_turn_of_escalation"),
+            models.Index(fields=["finished_at"], condition=~models.Q(sealed=""), name="agents_turn_sealed"),
             models.Index(
                 fields=["callback_due"], condition=models.Q(callback_due__isnull=False), name="agents_turn_callbacks"
             ),

@@ -7,7 +7,7 @@ from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from console.api.errors import not_found
-from console.api.resources import alerts, approvals, cases, escalations, explain, figures, releases, turns
+from console.api.resources import alerts, approvals, cases, escalations, explain, figures, private, releases, turns
 
 # Swagger UI brings its own style element and style attributes; scripts stay ours alone.
 docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="api-schema"))
@@ -28,6 +28,7 @@ urlpatterns: list[URLPattern] = [
     path("escalations/<uuid:pk>/heartbeat", escalations.Heartbeat.as_view(), name="api-heartbeat"),
     path("escalations/<uuid:pk>/let-go", escalations.LetGo.as_view(), name="api-let-go"),
     path("escalations/<uuid:pk>/decide", escalations.Decide.as_view(), name="api-decide"),
+    path("private/<slug:token>/reveal", private.Reveal.as_view(), name="api-reveal"),
     path("versions", releases.Versions.as_view(), name="api-versions"),
     path("versions/<int:pk>", releases.OneVersion.as_view(), name="api-version"),
     path("releases", releases.Releases.as_view(), name="api-releases"),

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agents import cases, turns
+from agents import cases, private, turns
 from agents.connections import in_database
 from agents.models import Channel, Turn
 from agents.providers.base import text_of
@@ -82,7 +82,7 @@ def _open(body: Mapping[str, Any], bearer: Bearer, now: Snapshot, channel: str, 
 
 
 def _ended(pk: uuid.UUID) -> Turn:
-    return Turn.objects.select_related("release__agent", "case").get(pk=pk)
+    return private.restored(Turn.objects.select_related("release__agent", "case").get(pk=pk))
 
 
 def _refuse(turn: Turn) -> None:

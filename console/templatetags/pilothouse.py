@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
@@ -16,6 +17,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from agents.private import TOKEN
 from budgets.periods import zone_of
 
 register = template.Library()
@@ -51,6 +53,13 @@ STATUS: dict[str, tuple[str, str, Any]] = {
     "redact": ("attention", "edit", gettext_lazy("Redacted")),
     "block": ("bad", "block", gettext_lazy("Blocked")),
     "escalate": ("people", "person", gettext_lazy("To a person")),
+    "through": ("neutral", "check", gettext_lazy("Goes on")),
+    "ask": ("attention", "question", gettext_lazy("Judge asked")),
+    "run-waiting": ("neutral", "clock", gettext_lazy("Waiting")),
+    "run-running": ("accent", "clock", gettext_lazy("Running")),
+    "run-done": ("good", "check", gettext_lazy("Done")),
+    "run-failed": ("bad", "cross", gettext_lazy("Failed")),
+    "run-cancelled": ("neutral", "back", gettext_lazy("Cancelled")),
     "passed": ("neutral", "check", gettext_lazy("Passed")),
     "redacted": ("attention", "edit", gettext_lazy("Redacted")),
     "blocked": ("bad", "block", gettext_lazy("Blocked")),
@@ -87,6 +96,14 @@ PRIORITIES = {
     2: ("attention", gettext_lazy("High")),
     3: ("neutral", gettext_lazy("Normal")),
     4: ("neutral", gettext_lazy("Low")),
+}
+KINDS = {
+    "email": gettext_lazy("E-mail"),
+    "phone": gettext_lazy("Phone"),
+    "card": gettext_lazy("Card"),
+    "iban": gettext_lazy("IBAN"),
+    "national-number": gettext_lazy("National number"),
+    "secret": gettext_lazy("Secret"),
 }
 ACTORS = {"user": "person", "key": "key", "rule": "rule", "agent": "machine", "system": "machine"}
 
@@ -131,6 +148,31 @@ def priority(level: int) -> SafeString:
         format_html('<span class="badge" data-tone="{}">{}</span>', tone, word)
         if level < 3
         else format_html("{}", word)
+    )
+
+
+@register.simple_tag
+def said(text: str, may_reveal: bool = False) -> SafeString:
+    """Words with their tokens as buttons, for who may look behind them; the page has a form with the id `reveal`."""
+    pieces, at = [], 0
+    for token in TOKEN.finditer(text or ""):
+        pieces += [format_html("{}", text[at : token.start()]), _token(token[1], token[2], may_reveal)]
+        at = token.end()
+    return mark_safe("".join([*pieces, format_html("{}", (text or "")[at:])]))  # noqa: S308  every piece is escaped
+
+
+def _token(kind: str, token: str, may_reveal: bool) -> SafeString:
+    word = KINDS.get(kind, kind)
+    if not may_reveal:
+        return format_html('<span class="token">{}</span>', word)
+    return format_html(
+        '<button class="token" form="reveal" formaction="{0}" hx-post="{0}" hx-target="this" hx-swap="outerHTML" '
+        'title="{1}" aria-label="{2}">{3} <span class="quiet">{4}</span></button>',
+        reverse("reveal", args=[token]),
+        _("Show it; that you looked is written down"),
+        _("Show the hidden value: %(kind)s %(token)s") % {"kind": word, "token": token[:4]},
+        word,
+        token[:4],
     )
 
 

@@ -147,6 +147,7 @@ def turn(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "findings": list(access.findings_visible(user).filter(turn_id=row.pk).order_by("id")[:MOST_FINDINGS]),
         "operated": access.agents_operated(user),
         "raw": _raw(row),
+        "may_reveal": access.may(user, "operations", row.scope.channel.agent_id),
     }
     return page(request, "turn.html", context, part="path")
 

@@ -26,6 +26,7 @@ TABS = (
     ("guardrails-test", gettext_lazy("Test")),
     ("guardrails-harmless", gettext_lazy("Harmless")),
     ("guardrails-log-only", gettext_lazy("Log-only")),
+    ("dry-runs", gettext_lazy("Dry runs")),
 )
 
 

@@ -10,7 +10,7 @@ from django.db.models import Q, Sum
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents import cases
+from agents import cases, private
 from agents.models import Case, Turn
 from agents.stages import DECIDED_ELSEWHERE
 from console import access, audit
@@ -102,10 +102,17 @@ def _decide(escalation: Escalation, asked: dict[str, Any], actor: str) -> Decisi
         token=claim.token,
         revision=claim.revision,
         kind=asked["kind"],
-        text=asked["text"],
+        text=_as_stored(escalation, asked["text"]),
         reason_code=asked["reason_code"] or ("other" if rejected else ""),
         note=f"{DECIDED_ELSEWHERE}{asked['actor']}",
     )
+
+
+def _as_stored(escalation: Escalation, text: str) -> str:
+    """What was said elsewhere is only compared and kept, so it is hidden as the policy says."""
+    turns = Turn.objects.select_related("scope__channel__agent")
+    turn = turns.filter(pk=escalation.turn_id).first() if escalation.turn_id else None
+    return private.hide(text, private.of(turn.scope), turn.case_id) if turn else text
 
 
 def _waiting(case: Case, turn_id: uuid.UUID | None) -> Escalation:

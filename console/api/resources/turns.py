@@ -10,7 +10,7 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents import cases
+from agents import cases, private
 from agents.models import Turn
 from console import access
 from console.api import requests, waiting
@@ -54,7 +54,7 @@ class Turns(Resource):
         }
         if seconds:
             headers["Preference-Applied"] = f"wait={seconds}"
-        return Response(TurnSerializer(turn).data, status=200 if ended else 202, headers=headers)
+        return Response(_whole(request, turn), status=200 if ended else 202, headers=headers)
 
     def _open(self, request: Request) -> Response:
         asked, key = requests.body(request, requests.TurnRequest), key_of(request)
@@ -80,7 +80,13 @@ class OneTurn(Resource):
             turn = one(access.key_turns(key_of(request)), pk=pk)
         if turn.escalation and turn.reply_by and (decision := turn.escalation.standing()):
             outbox.acknowledge(decision)
-        return Response(TurnSerializer(turn).data)
+        return Response(_whole(request, turn))
+
+
+def _whole(request: Request, turn: Turn) -> Any:
+    """To a key that brings messages and hands replies on, with the words that are hidden in what is stored."""
+    brings = "turns" in key_of(request).scopes
+    return TurnSerializer(private.restored(turn) if brings else turn).data
 
 
 def wait_for(pk: uuid.UUID, seconds: float) -> bool:

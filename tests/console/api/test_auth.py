@@ -64,6 +64,7 @@ DOORS = [
     ("post", f"escalations/{NOWHERE}/decide", {"review"}),
     ("post", f"escalations/{NOWHERE}/heartbeat", {"review"}),
     ("post", f"escalations/{NOWHERE}/let-go", {"review"}),
+    ("post", "private/abcdefghijklmnop/reveal", {"review"}),
     ("get", "versions", {"read"}),
     ("get", "versions/1", {"read"}),
     ("post", "versions", {"releases"}),

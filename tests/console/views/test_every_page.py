@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from agents import knowledge, releases
-from agents.models import Agent, Call, Case, Channel, Release, Scope, Turn
+from agents.models import Agent, Call, Case, Channel, DryRun, DryRunChange, Release, Scope, Turn
 from budgets.models import Budget
 from console.models import Alert, AlertChange, AlertNotice, Membership
 from escalations import edges, queue
@@ -53,6 +53,7 @@ class World:
     document: str
     budget: Budget
     alert: Alert
+    run: DryRun
 
     def path(self, name: str) -> str:
         arguments: dict[str, list[Any]] = {
@@ -66,6 +67,7 @@ class World:
             "scope-stage": [self.scope.pk],
             "document": [self.document],
             "alert": [self.alert.pk],
+            "dry-run": [self.run.pk],
             "settings-agent": [self.agent.slug],
             "publish": [self.agent.slug],
             "settings-new-channel": [self.agent.slug],
@@ -99,6 +101,7 @@ EVERYONES = (
     "guardrails-test",
     "guardrails-harmless",
     "guardrails-log-only",
+    "dry-runs",
     "costs",
     "alerts",
     "playground",
@@ -106,12 +109,13 @@ EVERYONES = (
     "settings",
     "settings-budgets",
 )
-OF_THE_AGENT = ("escalation", "case", "turn", "release", "scope-stage", "document", "alert")
+OF_THE_AGENT = ("escalation", "case", "turn", "release", "scope-stage", "document", "alert", "dry-run")
 ADMINISTRATORS = (
     "deploy",
     "rollback",
     "arrival",
     "publish",
+    "new-dry-run",
     "settings-keys",
     "settings-people",
     "settings-new-agent",
@@ -138,6 +142,7 @@ CHANGES = (
     ("end-raise", 6),
     ("guardrails-check", 0),
     ("guardrails-call-harmless", 7),
+    ("cancel-dry-run", 8),
 )
 
 
@@ -151,6 +156,7 @@ def arguments_of(world: World) -> list[list[Any]]:
         [world.alert.pk],
         [world.budget.pk],
         [Finding.objects.order_by("pk").values_list("pk", flat=True)[0]],
+        [world.run.pk],
     ]
 
 
@@ -228,7 +234,15 @@ def world() -> World:
     )  # fmt: skip
     change = AlertChange.objects.create(alert=alert, to_state="firing", actor="rule:error_rate", note=HOSTILE)
     AlertNotice.objects.create(change=change, payload={}, error=HOSTILE)
-    return World(agent, channel, scope, first, second, case, turn, draft, document, budget, alert)
+    run = DryRun.objects.create(
+        agent=agent, scope=scope, content={"refusal": {"en": HOSTILE}}, days=7, actor="user:anna", done=1, total=2,
+        state="running", counts={"transitions": {"allow>block": 1}, "more": {HOSTILE: 1}},
+    )  # fmt: skip
+    DryRunChange.objects.create(
+        run=run, turn=turn, at=turn.created_at, stage="inbound", before="allow", after="block", rules_after=[HOSTILE],
+        excerpt=HOSTILE,
+    )  # fmt: skip
+    return World(agent, channel, scope, first, second, case, turn, draft, document, budget, alert, run)
 
 
 def source() -> dict[str, Any]:
@@ -408,9 +422,13 @@ def test_a_viewer_changes_nothing(signed: Sign, world: World, name: str, which: 
     assert Scope.objects.get().stage == "expanded"
     assert Alert.objects.get().state == "firing"
     assert FalsePositive.objects.count() == 1
+    assert DryRun.objects.get().state == "running"
 
 
-@pytest.mark.parametrize("name", ["cases", "calls", "releases", "guardrails", "guardrails-harmless", "audit", "alerts"])
+@pytest.mark.parametrize(
+    "name",
+    ["cases", "calls", "releases", "guardrails", "guardrails-harmless", "dry-runs", "dry-run", "audit", "alerts"],
+)
 @pytest.mark.parametrize("before", ["nonsense", "~", "2026-01-01T00:00:00+00:00~x", "9" * 60, "\x00"])
 def test_a_cursor_that_makes_no_sense_begins_anew(signed: Sign, world: World, name: str, before: str) -> None:
     assert signed("administrator").get(world.path(name), {"before": before}).status_code == 200
