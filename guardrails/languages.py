@@ -22,6 +22,7 @@ _ODD = re.compile(r"\d|@|://")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
 _GOES_ON = 0.35
+_LIKELY = 0.5
 _UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 160, 24
 _KIN = {
@@ -37,6 +38,8 @@ _KIN = {
     "bs": "hr",
     "sr-Latin": "hr",  # one language with Croatian as far as words of attacks go
     "ms": "id",
+    "ceb": "tl",
+    "war": "tl",
 }
 _SCRIPT_RUN = {"Han": 5, "Hiragana": 5, "Katakana": 6, "Hangul": 5}
 _SCRIPT_RUN_OTHERS = 12
@@ -167,7 +170,8 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
             if shares[best] < sure and letters < _SURE_LETTERS
             else Guess(best, covered=False)
         )
-    return Guess(best, covered=False)
+    code = _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, _SOME) if shares[best] < _LIKELY else None
+    return Guess(code, covered=True) if code else Guess(best, covered=False)
 
 
 def _halves(text: str, spoken: AbstractSet[str]) -> Guess:
