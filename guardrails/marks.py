@@ -3,9 +3,12 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
+
+import regex
 
 from guardrails.lexicon import ANY_LANGUAGE, Hit
-from guardrails.normalise import fold_length, visible
+from guardrails.normalise import fold_lengths, visible
 
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
@@ -37,7 +40,7 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         ("http", "HTTP", "www.", "hxxp"),
         re.compile(r"(?:h(?:tt|xx)ps?://|\bwww\.)[^\s)>\]\"']{3,200}", re.IGNORECASE),
     ),
-    ("#email", ("@",), re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}")),
+    ("#email", ("@",), re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}")),
     (
         "#beacon",
         ("](", "<img", "<IMG"),
@@ -55,14 +58,19 @@ _DRESSED = re.compile(
 )
 
 
+# As Unicode's stream-safe format has it: putting longer runs in order takes time by the square of their length.
+_STACKED = regex.compile(r"(\p{M}{30})\p{M}+")
+
+
 def marks(text: str) -> Iterator[Hit]:
     if not text.isascii() and _DRESSED.search(text):
-        text = unicodedata.normalize("NFKC", visible(text))
-    for name, needs, pattern in _MARKS:
-        if not any(need in text for need in needs):
-            continue
-        for count, found in enumerate(pattern.finditer(text)):
-            if count == _MOST:
-                break
-            start = fold_length(text[: found.start()])
-            yield Hit(name, start, fold_length(text[: found.end()]) + 1, ANY_LANGUAGE)
+        text = unicodedata.normalize("NFKC", _STACKED.sub(r"\1", visible(text)))
+    spans = [
+        (name, *found.span())
+        for name, needs, pattern in _MARKS
+        if any(need in text for need in needs)
+        for found in islice(pattern.finditer(text), _MOST)
+    ]
+    lengths = fold_lengths(text, {place for _, *places in spans for place in places})
+    for name, start, end in spans:
+        yield Hit(name, lengths[start], lengths[end] + 1, ANY_LANGUAGE)
