@@ -18,7 +18,7 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
-_LEAST_EFFORT, _EFFORT = 12_000, 2  # for every text, and for each of its characters
+_LEAST_EFFORT, _EFFORT = 22_000, 2  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
@@ -78,6 +78,7 @@ class Rule:
             if search.left[0] <= 0 or effort.left <= 0:
                 break
             search.left[0] -= 1
+            effort.left -= 2
             if whole := self._place([*places, hit], shared & hit.languages, found, search, effort):
                 return whole
         return None
@@ -111,7 +112,7 @@ class Effort:
 
     @classmethod
     def on(cls, text: str) -> "Effort":
-        return cls(_LEAST_EFFORT + _EFFORT * len(text))
+        return cls(max(_LEAST_EFFORT, _EFFORT * len(text)))
 
 
 @dataclass(slots=True)
