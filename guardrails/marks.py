@@ -2,11 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
+import regex
+
 from guardrails.lexicon import ANY_LANGUAGE, Hit
-from guardrails.normalise import fold_length, reaches, visible
+from guardrails.normalise import fold_lengths, visible
 
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
@@ -38,7 +40,7 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         ("http", "www.", "hxxp"),
         re.compile(r"(?:h(?:tt|xx)ps?://|\bwww\.)[^\s)>\]\"']{3,200}", re.IGNORECASE),
     ),
-    ("#email", ("@",), re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}")),
+    ("#email", ("@",), re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}")),
     (
         "#beacon",
         ("](", "<img"),
@@ -50,29 +52,26 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ),
 )
 _MOST = 500
-_FEW = 8  # places that are cheaper to work out one by one
 # Invisible characters, combining marks and full-width forms, which would hide a mark.
 _DRESSED = re.compile(
     "[\u00ad\u0300-\u036f\u180b-\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufe00-\ufe0f\ufeff-\uffef\U000e0000-\U000e01ef]"
 )
 
 
+# As Unicode's stream-safe format has it: putting longer runs in order takes time by the square of their length.
+_STACKED = regex.compile(r"(\p{M}{30})\p{M}+")
+
+
 def marks(text: str) -> Iterator[Hit]:
     if not text.isascii() and _DRESSED.search(text):
-        text = unicodedata.normalize("NFKC", visible(text))
+        text = unicodedata.normalize("NFKC", _STACKED.sub(r"\1", visible(text)))
     lowered = text.lower()
-    for name, needs, pattern in _MARKS:
-        if not any(need in lowered for need in needs):
-            continue
-        spans = [found.span() for found in islice(pattern.finditer(text), _MOST)]
-        place = _place_of(text, few=len(spans) <= _FEW)
-        for start, end in spans:
-            yield Hit(name, place(start), place(end) + 1, ANY_LANGUAGE)
-
-
-def _place_of(text: str, *, few: bool) -> Callable[[int], int]:
-    """Where a place of the text is in its folded view."""
-    if few:
-        return lambda at: fold_length(text[:at])
-    reached = reaches(text)
-    return lambda at: reached[at - 1] if at else 0
+    spans = [
+        (name, *found.span())
+        for name, needs, pattern in _MARKS
+        if any(need in lowered for need in needs)
+        for found in islice(pattern.finditer(text), _MOST)
+    ]
+    lengths = fold_lengths(text, {place for _, *places in spans for place in places})
+    for name, start, end in spans:
+        yield Hit(name, lengths[start], lengths[end] + 1, ANY_LANGUAGE)

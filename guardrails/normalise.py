@@ -128,10 +128,19 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
-def fold_length(text: str) -> int:
-    """How far the folded view reaches once `text` is folded: the place behind its last letter, 0 before the first."""
-    folded = " ".join(text.translate(_FOLDING).split())
-    return len(folded) + 1 if folded else 0
+def fold_lengths(text: str, places: Iterable[int]) -> dict[int, int]:
+    """How far the folded view reaches once `text` is folded up to each place: behind its last letter, 0 before the
+    first. In one pass."""
+    lengths: dict[int, int] = {}
+    at, length, gap = 0, 0, True
+    for place in sorted(places):
+        folded = text[at:place].translate(_FOLDING)
+        if words := folded.split():
+            length += sum(map(len, words)) + len(words) - 1 + (gap or folded[0] == " ")
+        if folded:
+            gap = folded[-1] == " "
+        lengths[place], at = length, place
+    return lengths
 
 
 def printable(text: str) -> str:
@@ -437,8 +446,21 @@ _CODES: tuple[tuple[str, str, re.Pattern[str], Callable[[str], str]], ...] = (
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
 
-def decoded(text: str, depth: int = 1) -> Iterator[View]:
-    """What encoded runs of at least 16 characters say, where it is text; runs inside runs to a depth of two."""
+def decoded(text: str) -> Iterator[View]:
+    """What encoded runs of at least 16 characters say, where it is text; runs inside runs to a depth of two.
+
+    Each of the first is a view, and all that follow are one.
+    """
+    views = _decoded(text)
+    yield from islice(views, CANDIDATES)
+    if rest := list(views):
+        spans = [view.locate(0, 0) for view in rest]
+        around = min(start for start, _ in spans), max(end for _, end in spans)
+        source = "\n".join(view.source for view in rest)
+        yield View(rest[0].name, " ".join(view.text.strip() for view in rest).join("  "), _fixed(around), source=source)
+
+
+def _decoded(text: str, depth: int = 1) -> Iterator[View]:
     for name, needs, pattern, decode in _CODES:
         if needs not in text:
             continue
@@ -454,7 +476,7 @@ def decoded(text: str, depth: int = 1) -> Iterator[View]:
             span = _fixed(run.span())
             yield View(name, fold(letters), span, source=letters)
             if depth < DEPTH:
-                for inner in decoded(letters, depth + 1):
+                for inner in _decoded(letters, depth + 1):
                     yield View(f"{name}+{inner.name}", inner.text, span, source=inner.source)
 
 

@@ -18,7 +18,7 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
-_LEAST_EFFORT, _EFFORT = 12_000, 2  # for every text, and for each of its characters
+_LEAST_EFFORT, _EFFORT = 60_000, 6  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
@@ -79,6 +79,7 @@ class Rule:
             if search.left[0] <= 0 or effort.left <= 0:
                 break
             search.left[0] -= 1
+            effort.left -= 2
             if whole := self._place([*places, hit], shared & hit.languages, found, search, effort):
                 return whole
         return None
@@ -112,7 +113,7 @@ class Effort:
 
     @classmethod
     def on(cls, text: str) -> "Effort":
-        return cls(_LEAST_EFFORT + _EFFORT * len(text))
+        return cls(max(_LEAST_EFFORT, _EFFORT * len(text)))
 
 
 @dataclass(slots=True)
@@ -132,6 +133,10 @@ class _Search:
             kept = sorted(near, key=lambda hit: (not hit.languages & spoken, abs(hit.start - at)))
             self.orders[len(places), spoken] = kept
         return kept
+
+
+def _in_order(hit: Hit) -> tuple[int, int, str]:
+    return hit.start, hit.end, hit.concept
 
 
 def _overlap(hit: Hit, start: int, end: int) -> bool:
@@ -163,7 +168,7 @@ class Found:
         """The term's hits, their starts, and the length of the longest."""
         if (kept := self._terms.get(term)) is None:
             by_concept = self._by_concept()
-            hits = sorted((hit for concept in term for hit in by_concept.get(concept, ())), key=lambda hit: hit.start)
+            hits = sorted((hit for concept in term for hit in by_concept.get(concept, ())), key=_in_order)
             longest = max((hit.end - hit.start for hit in hits), default=0)
             kept = self._terms[term] = (hits, [hit.start for hit in hits], longest)
         return kept

@@ -46,7 +46,9 @@ def _answer(text: str, policy: Policy) -> Screening:
 
 
 def _answer_from(text: str, policy: Policy) -> Screening:
-    return outbound(text, policy, system_prompt=text[:2_000], canary=text[-32:], sources=(text[::-1],), grounded=True)
+    return outbound(
+        text, policy, system_prompt=text[:2_000], canary=text[-32:], sources=(text[-LIMIT:][::-1],), grounded=True
+    )
 
 
 TARGETS: dict[str, Screen] = {

@@ -1,8 +1,10 @@
 """No text keeps screening busy for long: shown by counting what is looked at."""
 
+import base64
+
 import pytest
 
-from guardrails import languages, lexicon, normalise, rules, screen
+from guardrails import languages, lexicon, marks, normalise, rules, screen
 from guardrails.concepts import packs
 from guardrails.detectors import leaks, personal
 from guardrails.lexicon import Hit
@@ -55,13 +57,13 @@ def test_harmless_sentences_full_of_such_words_do_not_use_up_their_effort() -> N
 
 def test_the_languages_of_a_stretch_are_those_of_each_word_in_it() -> None:
     scan = lexicon.lexicon().scan(" ")
-    marks = [Hit(f"A{at}", at * 40, at * 40 + 9, 1 << at % 7) for at in range(60)]
-    found = Found(scan, marks)
+    words = [Hit(f"A{at}", at * 40, at * 40 + 9, 1 << at % 7) for at in range(60)]
+    found = Found(scan, words)
     for start in range(0, 2_400, 130):
         for end in (start + 10, start + 300, start + 900):
             for language in range(7):  # English is none of them
                 shared = 1 << language | rules.LOAN
-                near = [hit for hit in marks if start - 100 < hit.start < end + 100]
+                near = [hit for hit in words if start - 100 < hit.start < end + 100]
                 assert found.is_spoken(shared, start, end) is any(hit.languages & 1 << language for hit in near)
 
 
@@ -160,3 +162,39 @@ def test_characters_are_remembered_up_to_a_number_that_no_text_reaches() -> None
 def test_a_pattern_with_half_a_surrogate_pair_is_refused_in_plain_words() -> None:
     with pytest.raises(PolicyError, match="surrogate"):
         compile_policy({"custom": [{"id": "odd", "pattern": "a\ud800", "action": "block"}]})
+
+
+def test_every_letter_is_folded_once_however_many_marks_a_text_has() -> None:
+    text = "Ａ  b! \u0301 ßc <|system|> d\u200be  " * 20
+    places = range(len(text) + 1)
+    expected = {at: len(normalise.fold(text[:at])) - 1 if normalise.fold(text[:at]).strip() else 0 for at in places}
+    assert normalise.fold_lengths(text, places) == expected
+
+
+def test_stacked_marks_are_put_in_order_thirty_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(marks.unicodedata, "normalize", lambda _form, text: seen.append(text) or text)
+    list(marks.marks("a" + "\u0301\u0316" * 25_000 + " b\u0301"))
+    assert max(seen, key=len) == ("a" + "\u0301\u0316" * 15 + " b\u0301")
+
+
+@pytest.mark.parametrize("text", ["system: " * 30, "<|system|> " * 30])
+def test_a_kind_of_mark_counts_twenty_times_at_most(text: str) -> None:
+    assert len(list(marks.marks(text.replace(" ", "\n")))) <= 20
+
+
+def test_encoded_runs_without_number_are_a_bounded_number_of_views_that_leave_none_out() -> None:
+    runs = [
+        base64.b64encode(f"&#97;&#98;&#99;&#100;&#101;&#102;&#103; words number {at}".encode()).decode()
+        for at in range(30)
+    ]
+    views = list(normalise.decoded(" ".join(runs)))
+    assert len(views) == normalise.CANDIDATES + 1
+    assert " words number 29 " in views[-1].text
+    assert views[-1].locate(0, 1)[1] == len(" ".join(runs))
+
+
+def test_an_address_is_looked_for_once_a_word() -> None:
+    (pattern,) = [pattern for name, _, pattern in marks._MARKS if name == "#email"]
+    assert pattern.search("to ann@shop.example now")
+    assert not any(pattern.match("a" * 64 + "@b.cc", at) for at in range(1, 64))
