@@ -170,9 +170,7 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
             if shares[best] < sure and letters < _SURE_LETTERS
             else Guess(best, covered=False)
         )
-    code = (
-        _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, _SOME) if shares[best] < _LIKELY else None
-    )
+    code = _speaks([word for word in words if len(word) > _SHORT_WORD], spoken) if shares[best] < _LIKELY else None
     return Guess(code, covered=True) if code else Guess(best, covered=False)
 
 

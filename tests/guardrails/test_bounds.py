@@ -179,8 +179,8 @@ def test_stacked_marks_are_put_in_order_thirty_at_a_time(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", ["system: " * 30, "<|system|> " * 30])
-def test_a_kind_of_mark_counts_twenty_times_at_most(text: str) -> None:
-    assert len(list(marks.marks(text.replace(" ", "\n")))) <= 20
+def test_a_kind_of_mark_counts_a_bounded_number_of_times(text: str) -> None:
+    assert len(list(marks.marks((text * 30).replace(" ", "\n")))) <= marks._MOST
 
 
 def test_encoded_runs_without_number_are_a_bounded_number_of_views_that_leave_none_out() -> None:
