@@ -145,19 +145,22 @@ def _said(hit: Hit, text: str) -> str:
 
 
 def _words(text: str, hits: Sequence[Hit]) -> tuple[Word, ...]:
-    """Each word of each concept once; what tells of a disguise is no word."""
-    found: dict[tuple[str, str], Word] = {}
+    """Each word of each concept once, with all languages that have it; what tells of a disguise is no word."""
+    found: dict[tuple[str, str], int] = {}
     for hit in hits:
-        said = _said(hit, text)
-        if not hit.concept.startswith("@") and (said, hit.concept) not in found:
-            codes = _codes(hit)
-            more = max(0, len(codes) - _MOST_LANGUAGES)
-            found[said, hit.concept] = Word(said, hit.concept, tuple(codes[:_MOST_LANGUAGES]), more)
-        if len(found) == _MOST_WORDS:
-            break
-    return tuple(found.values())
+        if not hit.concept.startswith("@"):
+            word = _said(hit, text), hit.concept
+            if word in found or len(found) < _MOST_WORDS:
+                found[word] = found.get(word, 0) | hit.languages
+    return tuple(_word(said, concept, languages) for (said, concept), languages in found.items())
 
 
-def _codes(hit: Hit) -> list[str]:
-    mask = 0 if hit.languages < 0 else hit.languages & ~LOAN
-    return [code for at, code in enumerate(lexicon().codes) if mask >> at & 1]
+def _word(said: str, concept: str, languages: int) -> Word:
+    codes = _codes(languages)
+    return Word(said, concept, tuple(codes[:_MOST_LANGUAGES]), max(0, len(codes) - _MOST_LANGUAGES))
+
+
+def _codes(languages: int) -> list[str]:
+    """Of a mark, which belongs to no language, none. English first: most people who look know it."""
+    mask = 0 if languages < 0 else languages & ~LOAN
+    return sorted((code for at, code in enumerate(lexicon().codes) if mask >> at & 1), key=lambda code: code != "en")
