@@ -52,7 +52,9 @@ class Rule:
 
     def reach(self, stage: str) -> int:
         """How far apart the words may be: less in documents, which are long, but for what is only said in them."""
-        return self.window if stage == "inbound" or self.family == "tool_hijack" else round(self.window * _IN_DOCUMENTS)
+        return (
+            round(self.window * _IN_DOCUMENTS) if stage == "passage" and self.family != "tool_hijack" else self.window
+        )
 
     def match(self, found: "Found", window: int, effort: "Effort") -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
