@@ -162,7 +162,7 @@ class View:
     source: str = ""
 
 
-def reaches(source: str) -> list[int]:
+def _reaches(source: str) -> list[int]:
     """How far the folded view reaches after each character of the source."""
     reach, gap, reached = 0, True, []
     for character in source:
@@ -181,7 +181,7 @@ def _tracer(source: str, folded: str) -> Locate:
 
     def locate(start: int, end: int) -> tuple[int, int]:
         if not reached:
-            reached.extend(reaches(source))
+            reached.extend(_reaches(source))
         letters = folded[start:end]
         start += len(letters) - len(letters.lstrip())
         end -= len(letters) - len(letters.rstrip())
