@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,16 @@ class Instance:
         return self._out.read_text()
 
     def pid(self, name: str) -> int:
-        return int((self.data / "run" / f"{name}.pid").read_text().split()[0])
+        """Of the process that runs now. There is none for a moment when one has died and the next is not there yet."""
+        found: list[int] = []
+
+        def written() -> bool:
+            with suppress(OSError, IndexError):
+                found.append(int((self.data / "run" / f"{name}.pid").read_text().split()[0]))
+            return bool(found)
+
+        assert wait_for(written, 20), f"no {name} was started again"
+        return found[0]
 
     def get(self, path: str) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:

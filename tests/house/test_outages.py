@@ -207,8 +207,7 @@ def test_no_call_that_reached_its_provider_is_missing_or_doubled_though_the_gate
             # Processes of a server that was killed answer on for a moment: the new one has its own only then.
             assert wait_for(lambda: bool(children(own.pid("web"))), 20)
             server = own.pid("web")
-            victim = children(server)[0] if kill % 2 == 0 else server
-            os.kill(victim, signal.SIGKILL)
+            os.kill(children(server)[0] if kill % 2 == 0 else server, signal.SIGKILL)
         reached = len(load.good())
         assert wait_for(lambda: len(load.good()) >= reached + 15, 40)
     ledger.expire(redis_of(own), datetime.now(UTC) + timedelta(hours=1))  # the holds of the dead, without the wait
