@@ -16,13 +16,17 @@ PACKS = Path(__file__).parent / "packs"
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """What screening needs to know of a language beside its words for concepts. `common`: its commonest, folded."""
+    """What screening needs to know of a language beside its words for concepts.
+
+    `common`: its commonest words, folded; `frequent`: these and what comes again and again in the pack's sentences.
+    """
 
     code: str
     name: str
     scripts: tuple[str, ...]
     refusal: str
     common: frozenset[str] = frozenset()
+    frequent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ _DIGIT = re.compile(r"\d")
 _ODD = re.compile(r"\d|@|://")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
-_GOES_ON = 0.35
+_GOES_ON = 0.3
 _LIKELY = 0.5
 _UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 160, 24
+_GUESSES = 10
+_PLENTY_WORDS, _PLENTY_LETTERS = 8, 60
 _KIN = {
     "nb": "no",
     "nn": "no",
@@ -56,6 +58,18 @@ _BLOCKS = {
     "Katakana": "\u30a0-\u30ff",
     "Han": "\u4e00-\u9fff\u3400-\u4dbf",
 }
+# Scripts that are one language's: the language, its letters, and a letter that is not of the script.
+_OWN = tuple(
+    (code, re.compile(f"[{own}]"), re.compile(rf"[^\W\d_](?<![{own}{borrowed}])"))
+    for code, own, borrowed in (
+        ("el", _BLOCKS["Greek"], ""),
+        ("th", _BLOCKS["Thai"], ""),
+        ("ko", _BLOCKS["Hangul"], ""),
+        ("ja", _BLOCKS["Hiragana"] + _BLOCKS["Katakana"], _BLOCKS["Han"]),
+    )
+)
+_OWN_LETTER = re.compile("[{Greek}{Thai}{Hangul}{Hiragana}{Katakana}]".format_map(_BLOCKS))
+_OTHERS_MOST = 0.1
 # Scripts by the first word of their characters' names, which is enough to tell them apart.
 _SCRIPTS = {"CJK": "Han"}
 
@@ -118,16 +132,17 @@ def _beyond_known() -> re.Pattern[str]:
 
 @cache
 def _common_words() -> Mapping[str, frozenset[str]]:
-    return {code: pack.common for code, pack in languages().items()}
+    return {code: language.common for code, language in languages().items()}
 
 
 def _shares(text: str) -> dict[str, float]:
-    labels, chances = _model().predict(text, k=10)
+    labels, chances = _model().predict(text.lower() if text.isupper() else text, k=_GUESSES)
     shares: dict[str, float] = {}
-    latin = not _BEYOND_LATIN.search(text)
     for label, chance in zip(labels, chances, strict=True):
         code = label.removeprefix("__label__")
-        code = _KIN.get(f"{code}-Latin" if latin and code == "sr" else code, code)
+        if code == "sr" and not _BEYOND_LATIN.search(text):
+            code = "sr-Latin"
+        code = _KIN.get(code, code)
         shares[code] = shares.get(code, 0.0) + float(chance)
     return shares
 
@@ -141,8 +156,25 @@ def _speaks(words: list[str], codes: AbstractSet[str], share: float = 1 / 3) -> 
     return best if most >= share * len(words) else None
 
 
+def _by_script(text: str) -> str:
+    """The language of a text in a script that no other language is written in, but for some foreign letters."""
+    if _OWN_LETTER.search(text):
+        for code, own, other in _OWN:
+            if own.search(text) and len(other.findall(text)) <= _OTHERS_MOST * len(text):
+                return code
+    return ""
+
+
 def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
     """One stretch of text of at most a few hundred characters, written in scripts that packs cover."""
+    if (own := _by_script(text)) in spoken:
+        return Guess(own, covered=True)
+    shares: dict[str, float] = {}
+    if len(text) >= _PLENTY_LETTERS and text.count(" ") >= _PLENTY_WORDS:  # so no words need be counted
+        shares = _shares(text)
+        best = max(shares, key=lambda code: shares[code])
+        if shares[best] >= _UNMIXED and best in spoken:
+            return Guess(best, covered=True)
     words = fold(text).split()
     letters = sum(map(len, words))
     if letters < _LEAST_LETTERS or len(words) < _LEAST_WORDS:
@@ -150,7 +182,7 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
             return Guess(code, covered=True)
         if letters < _LEAST_LETTERS:
             return Guess(UNKNOWN, covered=True)
-    shares = _shares(text.lower() if text.isupper() else text)
+    shares = shares or _shares(text)
     best = max(shares, key=lambda code: shares[code])
     ours = sum(share for code, share in shares.items() if code in spoken)
     if ours >= sum(shares.values()) - ours:
@@ -233,8 +265,7 @@ def detect(text: str, spoken: AbstractSet[str] | None = None) -> Guess:
 
 def _goes_on(window: str, code: str) -> bool:
     """Whether so many words of the window are among the commonest of that language that no model need be asked."""
-    common = _common_words().get(code)
-    if not common:
+    if (language := languages().get(code)) is None:
         return False
     words = fold(window).split()
-    return sum(word in common for word in words) >= _GOES_ON * len(words)
+    return sum(word in language.frequent for word in words) >= _GOES_ON * len(words)

@@ -1,7 +1,7 @@
 """The words of every pack in one automaton, which finds all of them in one pass over a text.
 
 Packs are compiled as Python compiles modules: into `packs/__pycache__`, under the hash of all that goes in. Where that
-folder cannot be written, each process compiles for itself, a few seconds long.
+folder cannot be written, each process compiles for itself, ten seconds long.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import contextlib
 import hashlib
 import marshal
 import os
-import re
 import sys
 import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ahocorasick_rs import AhoCorasick, Implementation
+from daachorse import CharwiseDoubleArrayAhoCorasick
 from simplemma import is_known
 
 from guardrails import concepts, normalise
 from guardrails.concepts import PACKS, Language, Pack, pack_files, patterns_of
-from guardrails.normalise import fold, rot13
+from guardrails.normalise import ROT13, fold
 
-REVERSED, ROT13 = "@reversed", "@rot13"
+REVERSED, ROTATED = "@reversed", "@rot13"
 ANY_LANGUAGE = -1  # as a mask: what belongs to no language goes with all of them
 # Beside the languages: an English word that a pack has because people there use it. Such words alone are English, so
 # that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
@@ -40,7 +40,8 @@ _MARKER_LEAST_SHORT = 4  # of scripts that write no vowels, or syllables
 _MARKER_LEAST_BARE = 2
 _MARKER_MOST = 9
 _CLOSE = 80  # letters between two markers of a text written backwards, at most
-_LINE = re.compile("[^\n]+")
+_FREQUENT, _FREQUENT_LEAST = 150, 3
+_NOTHING = "\0"  # what no folded text has: an automaton must have a pattern
 _bits: dict[str, int] = {}
 
 
@@ -69,9 +70,9 @@ Meaning = tuple[tuple[str, int], ...]  # (concept, languages), …
 
 
 class Table(NamedTuple):
-    """Patterns, one a line, and for each the number of its meaning (two bytes): a tenth of what a dict takes."""
+    """An automaton as it is stored, the number of each pattern's meaning (two bytes), and the meanings."""
 
-    patterns: str
+    machine: bytes
     numbers: bytes
     meanings: tuple[Meaning, ...]
 
@@ -88,8 +89,8 @@ class Scan:
         self._raw, self._automaton, self._letters, self.english = raw, automaton, letters, automaton.english
         numbers, masks = automaton.numbers, automaton.masks
         present = 0
-        for index, _, _ in raw:
-            present |= masks[numbers[index]]
+        for number in {numbers[index] for _, _, index in raw}:
+            present |= masks[number]
         self.present = present
 
     def clustered(self, concept: str) -> bool:
@@ -98,14 +99,14 @@ class Scan:
         if not self.present & wanted:
             return False
         numbers, masks = self._automaton.numbers, self._automaton.masks
-        starts = sorted({start for index, start, _ in self._raw if masks[numbers[index]] & wanted})
+        starts = sorted({start for start, _, index in self._raw if masks[numbers[index]] & wanted})
         return self._letters <= _CLOSE or any(later - start <= _CLOSE for start, later in pairwise(starts))
 
     def hits(self) -> list[Hit]:
         numbers, meanings = self._automaton.numbers, self._automaton.meanings
         return [
             Hit(concept, start, end, languages)
-            for index, start, end in self._raw
+            for start, end, index in self._raw
             for concept, languages in meanings[numbers[index]]
         ]
 
@@ -116,11 +117,10 @@ class _Automaton:
         self.meanings = table.meanings
         self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
         self.numbers = array("H", table.numbers)
-        lines = (line[0] for line in _LINE.finditer(table.patterns))  # one at a time: a list would be 20 MB
-        self._machine = AhoCorasick(lines, implementation=Implementation.ContiguousNFA, store_patterns=False)
+        self._machine = CharwiseDoubleArrayAhoCorasick.deserialize(table.machine)
 
     def scan(self, text: str) -> Scan:
-        return Scan(self._machine.find_matches_as_indexes(text, overlapping=True), self, len(text))
+        return Scan(self._machine.find_overlapping(text), self, len(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def _markers(pattern: str, pack: Pack) -> Iterable[tuple[str, str]]:
     if len(longest) == _MARKER_LEAST:
         yield REVERSED, longest[::-1]
         if pack.code == "en" and longest.startswith(" "):
-            yield ROT13, " " + rot13(longest).text.strip()
+            yield ROTATED, " " + fold(longest.translate(ROT13)).strip()
     elif len(pattern) > (_MARKER_LEAST if longest.isascii() else _MARKER_LEAST_SHORT):
         yield REVERSED, pattern[:_MARKER_MOST][::-1]
 
@@ -218,9 +218,11 @@ def _edged(text: str) -> str:
 def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
     order: dict[Meaning, int] = {}
     numbers = array("H")
-    for pattern in sorted(found):
+    patterns = sorted(found)
+    for pattern in patterns:
         numbers.append(order.setdefault(tuple(sorted(found[pattern].items())), len(order)))
-    return Table("\n".join(sorted(found)), numbers.tobytes(), tuple(order))
+    machine = CharwiseDoubleArrayAhoCorasick(patterns or [_NOTHING])
+    return Table(machine.serialize(), numbers.tobytes(), tuple(order))
 
 
 # --- the compiled file ---------------------------------------------------------------------------------------------
@@ -239,9 +241,16 @@ def digest() -> str:
 def _compile_all() -> dict[str, Any]:
     packs = concepts.packs()
     compiled = compile_packs(packs.values())
-    heads = [(p.code, p.name, p.scripts, p.refusal, p.common) for p in packs.values()]
+    heads = [(p.code, p.name, p.scripts, p.refusal, p.common, p.common | _frequent(p)) for p in packs.values()]
     tables = {"strict": tuple(compiled.strict), "loose": tuple(compiled.loose)}
     return {"codes": compiled.codes, **tables, "languages": heads}
+
+
+def _frequent(pack: Pack) -> frozenset[str]:
+    """The words that come again and again in the pack's own sentences."""
+    sentences = chain.from_iterable((*pack.probes.values(), *pack.hard_negatives.values()))
+    words = Counter(chain.from_iterable(set(fold(sentence).split()) for sentence in sentences))
+    return frozenset(word for word, times in words.most_common(_FREQUENT) if times >= _FREQUENT_LEAST)
 
 
 def _parts(*names: str) -> list[Any]:

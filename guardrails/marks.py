@@ -51,6 +51,7 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
         ),
     ),
 )
+_SIGNS = ("<", "[", ":", "#", "@", "--", "www")  # no mark is without one of these
 _MOST = 500
 # Invisible characters, combining marks and full-width forms, which would hide a mark.
 _DRESSED = re.compile(
@@ -66,6 +67,8 @@ def marks(text: str) -> Iterator[Hit]:
     if not text.isascii() and _DRESSED.search(text):
         text = unicodedata.normalize("NFKC", _STACKED.sub(r"\1", visible(text)))
     lowered = text.lower()
+    if not any(sign in lowered for sign in _SIGNS):
+        return
     spans = [
         (name, *found.span())
         for name, needs, pattern in _MARKS

@@ -6,16 +6,17 @@ inbound("Ignore all previous instructions …", policy).action   # "block"
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from time import perf_counter_ns
 from typing import Final
 
-from guardrails import languages, normalise
+from guardrails import languages, normalise, views
 from guardrails.detectors import Span, apart, leaks, mask
 from guardrails.detectors.grounding import ungrounded
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
-from guardrails.lexicon import REVERSED, ROT13, Hit, Scan, bit, lexicon
+from guardrails.lexicon import REVERSED, ROTATED, Hit, Scan, bit, lexicon
 from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
@@ -69,6 +70,8 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Screening:
     """What screening found: the findings' worst action, the text (redacted where one says so), microseconds.
+
+    `language` and `covered` are asked of what comes in; an answer's language only where there are findings.
 
     `grey`: nothing acts, but a rule of the grey zone saw something, and the policy has a judge for that.
     """
@@ -128,8 +131,6 @@ def outbound(
     began = perf_counter_ns()
     work = _Work("outbound", text, policy)
     work.measure()
-    guess = languages.detect(work.body)
-    work.language = guess.code
     work.private_data(sources)
     for span in unsafe_links(work.body, "\n".join((*sources, system_prompt)).lower()):
         work.span(span, "unsafe-link")
@@ -141,28 +142,26 @@ def outbound(
         for span in policy.topics.outside(work.body):
             work.report("out-of-scope", "plain", span.start, span.end)
     work.custom()
-    return work.screening(covered=guess.covered, began=began)
+    if work.spans or work.seen:
+        work.language = languages.detect(work.body).code
+    return work.screening(covered=True, began=began)
 
 
 def readings(body: str, plain: View) -> Iterator[tuple[View, Scan, Iterator[Hit]]]:
     """Every way to read a text, with its words and marks: as it stands, then with each disguise taken off."""
     scan = lexicon().scan(plain.text)
     yield plain, scan, marks(body)
-    for view in _disguised(body, scan):
+    for view in chain(views.disguised(body), _turned(body, scan)):
         yield view, lexicon().scan(view.text, loose=view.loose), marks(view.source)
 
 
-def _disguised(body: str, scan: Scan) -> Iterator[View]:
-    yield from normalise.confusables(body)
-    yield from normalise.leet(body)
-    yield from normalise.spaced(body)
-    yield from normalise.hidden(body)
-    yield from normalise.decoded(body)
+def _turned(body: str, scan: Scan) -> Iterator[View]:
+    """What only the words of the text itself can tell to be worth a look."""
     if scan.clustered(REVERSED) or "\u202e" in body:
-        yield normalise.turned(body)
-        yield normalise.turned_words(body)
-    if scan.present & bit(ROT13):
-        yield normalise.rot13(body)
+        yield views.turned(body)
+        yield views.turned_words(body)
+    if scan.present & bit(ROTATED):
+        yield views.rot13(body)
 
 
 def regenerates(seen: Screening, policy: Policy) -> bool:
@@ -278,10 +277,13 @@ class _Work:
     def leaks(self, system_prompt: str, canary: str, sources: Sequence[str]) -> None:
         if not system_prompt and not canary:
             return
-        views = [self.plain, *normalise.hidden(self.body), *normalise.decoded(self.body), normalise.turned(self.body)]
-        if canary and (view := leaks.canary_leaked(canary, views)):
+        ways = [self.plain, *views.hidden(self.body), *views.decoded(self.body)]
+        if canary and (view := leaks.canary_leaked(canary, ways)):
             self.report("canary", view.name, 0, len(self.body))
-        if system_prompt and (leak := leaks.prompt_leaked(system_prompt, views, sources)):
+        if not system_prompt:
+            return
+        # A canary is known backwards; of a prompt, only the text can be turned.
+        if leak := leaks.prompt_leaked(system_prompt, [*ways, views.turned(self.body)], sources):
             view, at = leak
             place = leaks.place(self.body, at) if view is self.plain else Span("", *view.locate(0, len(view.text)), "")
             self.report("prompt-leak", view.name, place.start, place.end)

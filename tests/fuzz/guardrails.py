@@ -223,7 +223,8 @@ def by_atheris(minutes: float) -> None:
 
     import guardrails.detectors
     import guardrails.normalise
-    import guardrails.screen  # noqa: F401
+    import guardrails.screen
+    import guardrails.views  # noqa: F401
 
     end = time.monotonic() + minutes * 60
     for module in [m for name, m in sys.modules.items() if name.startswith("guardrails.") and m]:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from guardrails import languages, lexicon, marks, normalise, rules, screen
+from guardrails import languages, lexicon, marks, normalise, rules, screen, views
 from guardrails.concepts import packs
 from guardrails.detectors import leaks, personal
 from guardrails.lexicon import Hit
@@ -78,10 +78,10 @@ def test_the_neighbours_of_an_anchor_are_put_in_order_once_a_language(monkeypatc
 
 @pytest.mark.parametrize("run", ["\U000e0041\U000e0042\U000e0043 ", "\U000e0151\U000e0152\U000e0153\U000e0154 "])
 def test_hidden_runs_without_number_are_a_bounded_number_of_views_that_leave_none_out(run: str) -> None:
-    views = list(normalise.hidden(run * 500))
-    assert len(views) == normalise.CANDIDATES + 1
-    assert views[-1].text.count(" ") == 500 - normalise.CANDIDATES + 1
-    assert views[-1].locate(0, 1)[1] == len(run * 500) - 1
+    found = list(views.hidden(run * 500))
+    assert len(found) == views.CANDIDATES + 1
+    assert found[-1].text.count(" ") == 500 - views.CANDIDATES + 1
+    assert found[-1].locate(0, 1)[1] == len(run * 500) - 1
 
 
 def test_a_canary_in_the_last_of_many_hidden_runs_is_seen() -> None:
@@ -188,10 +188,10 @@ def test_encoded_runs_without_number_are_a_bounded_number_of_views_that_leave_no
         base64.b64encode(f"&#97;&#98;&#99;&#100;&#101;&#102;&#103; words number {at}".encode()).decode()
         for at in range(30)
     ]
-    views = list(normalise.decoded(" ".join(runs)))
-    assert len(views) == normalise.CANDIDATES + 1
-    assert " words number 29 " in views[-1].text
-    assert views[-1].locate(0, 1)[1] == len(" ".join(runs))
+    found = list(views.decoded(" ".join(runs)))
+    assert len(found) == views.CANDIDATES + 1
+    assert " words number 29 " in found[-1].text
+    assert found[-1].locate(0, 1)[1] == len(" ".join(runs))
 
 
 def test_an_address_is_looked_for_once_a_word() -> None:

@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from guardrails.normalise import confusables, decoded, fold, hidden, leet, plain, spaced
+from guardrails.normalise import fold, plain
+from guardrails.views import confusables, decoded, hidden, leet, spaced
 
 
 @pytest.mark.parametrize(
