@@ -1,4 +1,4 @@
-"""An agent of OpenAI's agent framework that knows nothing of Pilothouse but its base URL. Prints one JSON line.
+"""An agent of OpenAI's agent framework that knows nothing of Pilothouse but its base URL: a JSON line for each read.
 
 It runs in an environment of its own: the framework's package is called `agents`, as ours is.
 """
@@ -31,6 +31,7 @@ def weather(city: str) -> str:
 
 
 async def run(base_url: str, key: str, kind: str, model: str, stream: bool) -> dict[str, object]:
+    asked_for.clear()
     client = AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0)
     wire = OpenAIResponsesModel if kind == "responses" else OpenAIChatCompletionsModel
     agent = Agent(
@@ -50,5 +51,5 @@ async def run(base_url: str, key: str, kind: str, model: str, stream: bool) -> d
 
 if __name__ == "__main__":
     set_tracing_disabled(True)
-    base_url, key, kind, model, stream = sys.argv[1:]
-    sys.stdout.write(json.dumps(asyncio.run(run(base_url, key, kind, model, stream == "1"))) + "\n")
+    for line in sys.stdin:
+        print(json.dumps(asyncio.run(run(**json.loads(line)))), flush=True)

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,27 @@ from tests.upstream import Calls, Says, Upstream
 
 LOCK = BASE / "tests" / "clients" / "openai-agents.lock"
 HOME = BASE / ".clients" / "openai-agents"
+
+
+@dataclass
+class Framework:
+    """Reading it takes seconds, so one process runs all agents, one after the other."""
+
+    process: subprocess.Popen[str]
+
+    def run(self, **ask: object) -> dict[str, Any]:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(ask) + "\n")
+        self.process.stdin.flush()
+        return dict(json.loads(self.process.stdout.readline()))
+
+
+@pytest.fixture(scope="module")
+def framework(python: str) -> Iterator[Framework]:
+    command = [python, str(BASE / "tests" / "clients" / "openai_agents.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HOME) as process:
+        yield Framework(process)
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +62,12 @@ def python() -> str:
 @pytest.mark.parametrize("model", ["small", "claude"])
 @pytest.mark.parametrize("kind", ["chat", "responses"])
 def test_an_agent_of_the_framework_uses_its_tool_and_answers(
-    gateway: Gateway, upstream: Upstream, python: str, kind: str, model: str, stream: bool
+    gateway: Gateway, upstream: Upstream, framework: Framework, kind: str, model: str, stream: bool
 ) -> None:
     upstream.script(model, Calls("weather", {"city": "Łódź"}), Says("It rains in Łódź."))
-    told = run(python, gateway, kind, model, stream)
+    told = framework.run(base_url=f"{gateway.url}/v1", key=gateway.secret, kind=kind, model=model, stream=stream)
     assert told["asked_for"] == ["Łódź"]
     assert told["said"] == "It rains in Łódź."
     assert told.get("pieces", told["said"]) == told["said"]
     assert len(upstream.asked) == 2
     assert "8 degrees, rain" in json.dumps(upstream.asked[1].body)
-
-
-def run(python: str, gateway: Gateway, kind: str, model: str, stream: bool) -> dict[str, Any]:
-    script = str(BASE / "tests" / "clients" / "openai_agents.py")
-    command = [python, script, f"{gateway.url}/v1", gateway.secret, kind, model, "1" if stream else "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=HOME)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
