@@ -22,6 +22,7 @@ _LEAST_EFFORT, _EFFORT = 60_000, 6  # for every text, and for each character of 
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
+_BEFORE = 45  # characters in which a sentence says who it speaks of
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
@@ -40,6 +41,7 @@ class Rule:
     stages: Mapping[str, Action]
     terms: tuple[frozenset[str], ...] = ()
     unless: frozenset[str] = frozenset()
+    unless_before: frozenset[str] = frozenset()
     window: int = 0
     around: int = 0
     backs: str = ""
@@ -98,12 +100,14 @@ class Rule:
 
     def _excepted(self, found: "Found", start: int, end: int, shared: int, spoken: int) -> bool:
         """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""
-        if not self.unless:
-            return False
         return any(
-            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared)
-            and _overlap(hit, start - self.around, end + self.around)
-            for hit in found.near(self.unless, start - self.around, end + self.around)
+            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) and _overlap(hit, first, last)
+            for concepts, first, last in (
+                (self.unless, start - self.around, end + self.around),
+                (self.unless_before, start - _BEFORE, end),
+            )
+            if concepts
+            for hit in found.near(concepts, first, last)
         )
 
 
@@ -224,6 +228,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         terms=terms,
         masks=tuple(mask(term) for term in terms),
         unless=frozenset(entry.get("unless", ())),
+        unless_before=frozenset(entry.get("unless_before", ())),
         window=entry["window"],
         around=entry.get("around", 0),
         backs=entry.get("backs", ""),
