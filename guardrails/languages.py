@@ -26,6 +26,7 @@ _LIKELY = 0.5
 _UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 160, 24
 _GUESSES = 10
+_CAPITAL, _CAPITALS = re.compile("[A-Z]"), 0.25
 _PLENTY_WORDS, _PLENTY_LETTERS = 8, 60
 _KIN = {
     "nb": "no",
@@ -136,7 +137,8 @@ def _common_words() -> Mapping[str, frozenset[str]]:
 
 
 def _shares(text: str) -> dict[str, float]:
-    labels, chances = _model().predict(text.lower() if text.isupper() else text, k=_GUESSES)
+    shouted = text.isupper() or len(_CAPITAL.findall(text)) > _CAPITALS * len(text)  # the model knows small letters
+    labels, chances = _model().predict(text.lower() if shouted else text, k=_GUESSES)
     shares: dict[str, float] = {}
     for label, chance in zip(labels, chances, strict=True):
         code = label.removeprefix("__label__")
