@@ -18,7 +18,7 @@ from guardrails.normalise import fold, forget
 UNKNOWN = "?"
 _BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
 _DIGIT = re.compile(r"\d")
-_ODD = re.compile(r"\d|@|://")
+_ODD = re.compile(r"\d|@|://|[#=*_~-]{2}")
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
 _GOES_ON = 0.3
@@ -216,18 +216,18 @@ def _halves(text: str, spoken: AbstractSet[str]) -> Guess:
 
 
 def _prose(text: str) -> str:
-    """The text without code, addresses, links, numbers and codes such as KT-900: these say nothing about a language."""
+    """The text without code, addresses, links, numbers, lines and codes such as KT-900: they are of no language."""
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
     words = outside.split()
     if _ODD.search(outside):
-        words = [word if word.isalpha() or not _ODD.search(word) else _without_digits(word) for word in words]
-    return " ".join(words)
+        words = [word if word.isalpha() or not _ODD.search(word) else _bare(word) for word in words]
+    return " ".join(filter(None, words))
 
 
-def _without_digits(word: str) -> str:
+def _bare(word: str) -> str:
     bare = _DIGIT.sub("", word)
     code = (len(word) - len(bare)) * 4 >= len(word)
-    return "" if code or "@" in bare or "://" in bare else bare
+    return "" if code or "@" in bare or "://" in bare else bare.strip("#=*_~-")
 
 
 def _foreign_script(counts: Mapping[str, int]) -> str | None:
