@@ -108,6 +108,20 @@ def test_an_exception_near_by_does_not_hide_a_match_further_on(monkeypatch: pyte
     assert fires(one, lexicon, "anweisungen vergiss meine anweisungen", monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("text", "does"),
+    [
+        ("meine anweisungen vergiss anweisungen", False),
+        ("vergiss meine anweisungen", False),
+        ("vergiss anweisungen meine", True),  # who says so comes first
+        ("meine " + "x " * 30 + "vergiss anweisungen", True),  # that was another sentence
+    ],
+)
+def test_who_says_so_before_a_match_makes_an_exception(text: str, does: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(rule("A", "B"), unless_before=frozenset({"D"}))
+    assert fires(one, lexicon_of(TWO), text, monkeypatch) == does
+
+
 def test_one_word_is_not_two_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     lexicon = lexicon_of([pack(A=("ignoruj",), B=("ignoruj",))])
     assert not fires(rule("A", "B"), lexicon, "ignoruj", monkeypatch)
