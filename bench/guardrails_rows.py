@@ -19,6 +19,7 @@ from guardrails.lexicon import languages
 DATA: Final = Path(
     os.environ.get("PILOTHOUSE_GUARDRAIL_DATA") or BASE.parent / "shared" / "data" / "guardrails" / "dev.jsonl.gz"
 )
+SENTENCES: Final = BASE / "bench" / "sentences"
 PACKS: Final = "packs"  # the set of the packs' own sentences
 HIJACKS: Final = frozenset({"goal_hijack", "override_or_leak", "Hijacking attacks", "instruction_override"})
 EXTRACTIONS: Final = frozenset({"sysprompt_leak", "prompt_extraction"})
@@ -41,7 +42,7 @@ class Row:
     @property
     def hard(self) -> bool:
         """Harmless, but about security or prompts, or in words that attacks use."""
-        return self.label == "benign" and self.set in _HARD
+        return self.label == "benign" and (self.set in _HARD or self.family == "hard")
 
     @property
     def has_pack(self) -> bool:
@@ -54,6 +55,22 @@ def development(path: Path = DATA) -> list[Row]:
         return []
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         return [row_of(json.loads(line)) for line in lines]
+
+
+def own_sentences(*sets: str) -> list[Row]:
+    """Those of `bench/sentences`: `a` and `b` were learned from, `c` was not."""
+    files = [(name, path) for name in sets for path in sorted((SENTENCES / name).glob("*.jsonl"))]
+    return [_own(f"own-{name}", path.stem, json.loads(line)) for name, path in files for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _own(set_: str, code: str, entry: Mapping[str, str]) -> Row:
+    kind = entry["kind"]
+    stage = "passage" if kind.startswith("tool") else "inbound"
+    return Row(set_, "benign" if kind in ("ordinary", "hard") else "attack", kind, stage, code, entry["text"])
 
 
 def row_of(entry: Mapping[str, Any]) -> Row:

@@ -121,7 +121,7 @@ def _readings(body: str, policy: Policy, stage: str) -> Iterator[Reading]:
         known.add(view.text)
         hits = list(marks)
         found = Found(scan, hits)
-        rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(scan, hits, stage)]
+        rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
         words = _words(view.text, sorted([*scan.hits(), *hits], key=lambda hit: (hit.start, hit.end)))
         yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules))
 

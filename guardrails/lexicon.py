@@ -138,8 +138,13 @@ class Lexicon:
     def __init__(self, compiled: Compiled) -> None:
         self.codes = compiled.codes
         english = 1 << self.codes.index("en") if "en" in self.codes else 0
+        self._bits = {code: 1 << at for at, code in enumerate(self.codes)}
         self._strict = _Automaton(compiled.strict, english)
         self._loose = _Automaton(compiled.loose, english)
+
+    def bit_of(self, code: str) -> int:
+        """The language's bit in the masks of hits; none for a language without a pack."""
+        return self._bits.get(code, 0)
 
     def scan(self, text: str, *, loose: bool = False) -> Scan:
         return (self._loose if loose else self._strict).scan(text)

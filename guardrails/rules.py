@@ -166,6 +166,7 @@ class Found:
         self.english = scan.english
         self._scan, self._marks = scan, list(marks)
         self.present = scan.present | mask(hit.concept for hit in self._marks)
+        self._hits: list[Hit] | None = None
         self._all: dict[str, list[Hit]] | None = None
         self._natives: tuple[list[int], list[list[int]]] | None = None
         self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
@@ -209,10 +210,16 @@ class Found:
             self._natives = [start for start, _ in hits], levels
         return self._natives
 
+    def hits(self) -> list[Hit]:
+        """All of them, words before marks."""
+        if self._hits is None:
+            self._hits = [*self._scan.hits(), *self._marks]
+        return self._hits
+
     def _by_concept(self) -> dict[str, list[Hit]]:
         if self._all is None:
             self._all = {}
-            for hit in (*self._scan.hits(), *self._marks):
+            for hit in self.hits():
                 self._all.setdefault(hit.concept, []).append(hit)
         return self._all
 
@@ -268,6 +275,8 @@ DETECTOR_RULES: tuple[Rule, ...] = (
     _detector("unsafe-link", "unsafe_link", "high", outbound="redact"),
     _detector("out-of-scope", "out_of_scope", "medium", outbound="escalate"),
     _detector("ungrounded", "ungrounded", "medium", outbound="escalate"),
+    _detector("words-together", "instruction_override", "medium", inbound="block"),
+    Rule("words-together-grey", 1, "instruction_override", "low", {"inbound": "allow", "passage": "allow"}, grey=True),
     _detector("judged-attack", "judged", "high", inbound="block", passage="block"),
     _detector("judge-failed", "judge_failed", "medium", inbound="escalate", passage="escalate"),
 )
@@ -291,10 +300,9 @@ def rules_for(stage: str, *, grey: bool = True) -> tuple[Rule, ...]:
 
 
 def matches(
-    scan: Scan, marks: Iterable[Hit], stage: str, *, grey: bool = True, effort: Effort | None = None
+    found: Found, stage: str, *, grey: bool = True, effort: Effort | None = None
 ) -> Iterator[tuple[Rule, tuple[int, int]]]:
     """The stage's rules that these hits satisfy, each with its first place in the view; none once effort is spent."""
-    found = Found(scan, marks)
     present = found.present
     effort = effort or Effort.on("")
     for rule in rules_for(stage, grey=grey):

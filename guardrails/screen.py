@@ -21,7 +21,8 @@ from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
-from guardrails.rules import ACTIONS, Action, Effort, Rule, Severity, matches
+from guardrails.rules import ACTIONS, Action, Effort, Found, Rule, Severity, matches
+from guardrails.weighing import DOUBTFUL, LEAST, SURE, heaviest
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -243,11 +244,27 @@ class _Work:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
         grey = self.policy.judged(self.stage)
-        for rule, place in matches(scan, marks, self.stage, grey=grey, effort=self.effort):
+        words = Found(scan, marks)
+        for rule, place in matches(words, self.stage, grey=grey, effort=self.effort):
             matched = matched or not rule.grey
-            if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):
-                self.report(rule.id, view.name, *view.locate(*place))
-        return matched
+            self._report_once(rule, view, place)
+        return matched or self._weigh(view, words, grey=grey)
+
+    def _weigh(self, view: View, words: Found, *, grey: bool) -> bool:
+        """Where no rule is sure: whether the words weigh enough together, or so much that a judge is asked."""
+        sure = self.stage == "inbound"  # documents are long, and speak of more
+        if not (sure or grey) or words.present.bit_count() < LEAST:
+            return False
+        weight, *place = heaviest(words.hits(), lexicon(), self.language, len(view.text))
+        if sure and weight >= SURE:
+            self._report_once(self.policy.rules["words-together"], view, (place[0], place[1]))
+        elif grey and weight >= DOUBTFUL:
+            self._report_once(self.policy.rules["words-together-grey"], view, (place[0], place[1]))
+        return sure and weight >= SURE
+
+    def _report_once(self, rule: Rule, view: View, place: tuple[int, int]) -> None:
+        if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):
+            self.report(rule.id, view.name, *view.locate(*place))
 
     def custom(self) -> None:
         for entry in self.policy.custom:
@@ -292,7 +309,8 @@ class _Work:
     def screening(self, *, covered: bool, began: int) -> Screening:
         masks = apart(span for span, _ in self.spans)
         kept = {id(span) for span in masks}
-        redacted = [span for span, rule in self.spans if self._action(rule, span.start, span.end) == "redact"]
+        hidden = [*self.spans, *((Span(rule, start, end, f"[{rule}]"), rule) for rule, _, start, end in self.seen)]
+        redacted = [span for span, rule in hidden if self._action(rule, span.start, span.end) == "redact"]
         reports = [(rule, "plain", s.start, s.end) for s, rule in self.spans if id(s) in kept] + self.seen
         acting = [(self._action(rule, start, end), (rule, view, start, end)) for rule, view, start, end in reports]
         acting.sort(key=lambda report: -ACTIONS.index(report[0]))

@@ -12,7 +12,7 @@ from guardrails.languages import detect
 from guardrails.lexicon import Lexicon, lexicon_of
 from guardrails.marks import marks
 from guardrails.normalise import plain
-from guardrails.rules import Rule, concept_rules, matches
+from guardrails.rules import Found, Rule, concept_rules, matches
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound, passage
 
 # The families whose rules are made of words; the others recognise forms that no language changes.
@@ -88,9 +88,8 @@ def _rules(family: str) -> tuple[Rule, ...]:
 def caught(text: str, family: str, stage: str, lexicon: Lexicon) -> bool:
     """Whether the words of this lexicon alone make one of the family's rules act."""
     view = plain(text)
-    return any(
-        rule.family == family and not rule.grey for rule, _ in matches(lexicon.scan(view.text), marks(text), stage)
-    )
+    words = Found(lexicon.scan(view.text), marks(text))
+    return any(rule.family == family and not rule.grey for rule, _ in matches(words, stage))
 
 
 def _cell(family: str, stage: str, pack: Pack, alone: Lexicon) -> Cell:

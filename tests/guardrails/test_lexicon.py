@@ -8,7 +8,7 @@ from guardrails import lexicon as module
 from guardrails.concepts import Pack
 from guardrails.lexicon import Hit, Lexicon, lexicon_of
 from guardrails.normalise import fold
-from guardrails.rules import Rule, mask, matches
+from guardrails.rules import Found, Rule, mask, matches
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound
 
 POLICY = compile_policy(DEFAULT_POLICY)
@@ -75,7 +75,7 @@ def rule(*terms: str, window: int = 30, unless: tuple[str, ...] = ()) -> Rule:
 
 def fires(one: Rule, lexicon: Lexicon, text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr("guardrails.rules.rules_for", lambda _stage, *, grey: (one,))
-    return any(True for _ in matches(lexicon.scan(fold(text)), (), "inbound"))
+    return any(True for _ in matches(Found(lexicon.scan(fold(text)), ()), "inbound"))
 
 
 TWO = [
