@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, mask
+from guardrails.weighing import WEIGHTS
 
 Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
@@ -316,4 +317,4 @@ def matches(
 
 @cache
 def digest() -> str:
-    return hashlib.sha256(RULES.read_bytes() + repr(DETECTOR_RULES).encode()).hexdigest()
+    return hashlib.sha256(RULES.read_bytes() + WEIGHTS.read_bytes() + repr(DETECTOR_RULES).encode()).hexdigest()

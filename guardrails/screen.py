@@ -309,8 +309,12 @@ class _Work:
     def screening(self, *, covered: bool, began: int) -> Screening:
         masks = apart(span for span, _ in self.spans)
         kept = {id(span) for span in masks}
-        hidden = [*self.spans, *((Span(rule, start, end, f"[{rule}]"), rule) for rule, _, start, end in self.seen)]
-        redacted = [span for span, rule in hidden if self._action(rule, span.start, span.end) == "redact"]
+        redacted = [span for span, rule in self.spans if self._action(rule, span.start, span.end) == "redact"]
+        redacted += [
+            _whole_words(self.body, Span(rule, start, end, f"[{rule}]"))
+            for rule, _, start, end in self.seen
+            if self._action(rule, start, end) == "redact"
+        ]
         reports = [(rule, "plain", s.start, s.end) for s, rule in self.spans if id(s) in kept] + self.seen
         acting = [(self._action(rule, start, end), (rule, view, start, end)) for rule, view, start, end in reports]
         acting.sort(key=lambda report: -ACTIONS.index(report[0]))
@@ -347,6 +351,16 @@ class _Work:
             excerpt=_excerpt(self.body, start, end, masks),
             would=self.policy.would(rule, self.stage),
         )
+
+
+def _whole_words(text: str, span: Span) -> Span:
+    """The span as far as its first and last words reach: rules know of a word how it begins."""
+    start, end = span.start, span.end
+    while start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum():
+        start -= 1
+    while end < len(text) and text[end].isalnum() and text[end - 1 : end].isalnum():
+        end += 1
+    return replace(span, start=start, end=end)
 
 
 def _excerpt(text: str, start: int, end: int, masks: Sequence[Span]) -> str:
