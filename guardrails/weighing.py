@@ -13,7 +13,7 @@ from typing import NamedTuple
 from guardrails.lexicon import Hit, Lexicon, bit
 
 WEIGHTS = Path(__file__).with_name("weights.json")
-STRETCH, STEP = 320, 160  # letters
+STRETCH, STEP = 200, 100  # letters
 SURE, DOUBTFUL = 1.0, 0.0
 LEAST = 4  # concepts: fewer hardly ever weigh enough, and most messages have no more
 
