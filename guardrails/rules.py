@@ -1,6 +1,7 @@
 """Rules over concepts: what `rules.yaml` says, and whether hits satisfy it."""
 
 import hashlib
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, mask
+from guardrails.normalise import fold_lengths
 from guardrails.weighing import WEIGHTS
 
 Action = Literal["allow", "redact", "escalate", "block"]
@@ -19,10 +21,11 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
-_LEAST_EFFORT, _EFFORT = 36_000, 4  # for every text, and for each character of a long one
+_LEAST_EFFORT, _EFFORT = 48_000, 5  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
+_STOP, _MOST_STOPS = re.compile(r"[.!?…؟]+(?=\s|$)|[。！？।\n]"), 2_000
 _BEFORE = 45  # characters in which a sentence says who it speaks of
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
@@ -101,15 +104,12 @@ class Rule:
 
     def _excepted(self, found: "Found", start: int, end: int, shared: int, spoken: int) -> bool:
         """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""
-        return any(
-            hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) and _overlap(hit, first, last)
-            for concepts, first, last in (
-                (self.unless, start - self.around, end + self.around),
-                (self.unless_before, start - _BEFORE, end),
-            )
-            if concepts
-            for hit in found.near(concepts, first, last)
-        )
+        near = [*found.near(self.unless, start - self.around, end + self.around)] if self.unless else []
+        near = [hit for hit in near if _overlap(hit, start - self.around, end + self.around)]
+        if self.unless_before:
+            before = found.near(self.unless_before, start - _BEFORE, end)
+            near += [hit for hit in before if _overlap(hit, start, end) or found.leads_to(hit, start)]
+        return any(hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) for hit in near)
 
 
 @dataclass(slots=True)
@@ -163,8 +163,10 @@ def _with_english(places: Sequence[Hit], english: int) -> bool:
 class Found:
     """The hits of one view, by the concepts of a term, in the order of their places."""
 
-    def __init__(self, scan: Scan, marks: Iterable[Hit]) -> None:
+    def __init__(self, scan: Scan, marks: Iterable[Hit], source: str = "") -> None:
         self.english = scan.english
+        self._source = source
+        self._stops: list[int] | None = None
         self._scan, self._marks = scan, list(marks)
         self.present = scan.present | mask(hit.concept for hit in self._marks)
         self._hits: list[Hit] | None = None
@@ -186,6 +188,14 @@ class Found:
         hits, starts, longest = self.of(term)
         low, high = bisect_left(starts, start - longest), bisect_left(starts, end)
         return [hit for hit in hits[low:high] if hit.end > start]
+
+    def leads_to(self, hit: Hit, start: int) -> bool:
+        """Whether the word stands before that place, in the same sentence of the text as it was written."""
+        if self._stops is None:
+            places = [stop.end() for stop in islice(_STOP.finditer(self._source), _MOST_STOPS)]
+            self._stops = sorted(fold_lengths(self._source, places).values())
+        at = bisect_left(self._stops, hit.end - 1)
+        return hit.start < start and not (at < len(self._stops) and self._stops[at] <= start + 1)
 
     def is_spoken(self, shared: int, start: int, end: int) -> bool:
         """Whether one of the languages is spoken there: English words alone are English, or need a native word near."""

@@ -88,7 +88,7 @@ def _rules(family: str) -> tuple[Rule, ...]:
 def caught(text: str, family: str, stage: str, lexicon: Lexicon) -> bool:
     """Whether the words of this lexicon alone make one of the family's rules act."""
     view = plain(text)
-    words = Found(lexicon.scan(view.text), marks(text))
+    words = Found(lexicon.scan(view.text), marks(text), text)
     return any(rule.family == family and not rule.grey for rule, _ in matches(words, stage))
 
 
