@@ -34,20 +34,19 @@ def test_the_weight_is_the_sum_of_concepts_and_pairs() -> None:
     assert weight_of(0) == content["bias"] < SURE
 
 
-def test_an_attack_of_no_rules_combination_is_blocked_by_its_weight() -> None:
-    screening = inbound(NO_RULES, POLICY)
-    assert [found.rule for found in screening.findings if found.action == "block"] == ["words-together"]
-    [found] = [found for found in screening.findings if found.rule == "words-together"]
-    assert found.start < found.end <= len(NO_RULES)
+def test_an_attack_of_no_rules_combination_is_blocked_by_its_weight(no_rules: str) -> None:
+    [found] = [found for found in inbound(no_rules, POLICY).findings if found.action == "block"]
+    assert found.rule == "words-together"
+    assert found.start < found.end <= len(no_rules)
 
 
-def test_in_documents_nothing_is_blocked_by_weight_alone() -> None:
-    assert "words-together" not in {found.rule for found in passage(NO_RULES, POLICY).findings}
+def test_in_documents_nothing_is_blocked_by_weight_alone(no_rules: str) -> None:
+    assert "words-together" not in {found.rule for found in passage(no_rules, POLICY).findings}
 
 
-def test_a_judge_is_asked_where_the_weight_says_too_little() -> None:
+def test_a_judge_is_asked_where_weight_alone_says_too_little(no_rules: str) -> None:
     judged = compile_policy({**DEFAULT_POLICY, "judge": {"stages": ["passage"], "on_failure": "escalate"}})
-    screening = passage(NO_RULES, judged)
+    screening = passage(no_rules, judged)
     assert screening.grey
     assert "words-together-grey" in {found.rule for found in screening.findings}
 
