@@ -129,7 +129,7 @@ def disguised(length: int, count: int) -> Iterator[str]:
 
 def _talk(texts: Sequence[str], length: int, chance: random.Random) -> str:
     said, size = [], 0
-    while size < length:
+    while size <= length:
         said.append(chance.choice(texts))
         size += len(said[-1]) + 1
     return "\n".join(said)[:length]
