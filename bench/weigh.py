@@ -45,7 +45,7 @@ def example(row: Row) -> Example:
     view, words = normalise.plain(body), lexicon()
     found = Found(words.scan(view.text), marks(body))
     code = languages.detect(body).code
-    masks = {mask for _, mask in stretches(found.hits(), words, code, len(view.text))}
+    masks = {mask for _, mask in stretches(found.concepts_of(words.with_english(code)), len(view.text))}
     return Example(row.label == "attack", HARDER if row.hard else 1, tuple(sorted(masks)))
 
 

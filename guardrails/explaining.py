@@ -122,7 +122,7 @@ def _readings(body: str, policy: Policy, stage: str) -> Iterator[Reading]:
         hits = list(marks)
         found = Found(scan, hits, view.source)
         rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
-        words = _words(view.text, sorted([*scan.hits(), *hits], key=lambda hit: (hit.start, hit.end)))
+        words = _words(view.text, sorted([*scan.hits(), *hits]))
         yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules))
 
 

@@ -18,10 +18,11 @@ from guardrails.normalise import fold, forget
 UNKNOWN = "?"
 _BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
 _DIGIT = re.compile(r"\d")
-_ODD = re.compile(r"\d|@|://|[#=*_~-]{2}")
+_ODD, _ODD_SIGN = re.compile(r"\d|@|://|[#=*_~-]{2}"), re.compile(r"[\d@:#=*_~-]")  # a search for one of a few is quick
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
 _GOES_ON = 0.3
+_PLAINLY, _LONGER = 0.45, 0.2
 _LIKELY = 0.5
 _UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
 _WINDOW, _WINDOWS = 160, 24
@@ -167,12 +168,23 @@ def _by_script(text: str) -> str:
     return ""
 
 
+def _is_plenty(text: str) -> bool:
+    return len(text) >= _PLENTY_LETTERS and text.count(" ") >= _PLENTY_WORDS
+
+
+def _at_sight(text: str, spoken: AbstractSet[str]) -> str:
+    """The language of a text in a script of its own, or in words as only English has: no model need be asked."""
+    if (own := _by_script(text)) in spoken:
+        return own
+    return "en" if "en" in spoken and _is_plenty(text) and _plainly_english(text) else ""
+
+
 def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
     """One stretch of text of at most a few hundred characters, written in scripts that packs cover."""
-    if (own := _by_script(text)) in spoken:
+    if own := _at_sight(text, spoken):
         return Guess(own, covered=True)
     shares: dict[str, float] = {}
-    if len(text) >= _PLENTY_LETTERS and text.count(" ") >= _PLENTY_WORDS:  # so no words need be counted
+    if _is_plenty(text):  # so no words need be counted
         shares = _shares(text)
         best = max(shares, key=lambda code: shares[code])
         if shares[best] >= _UNMIXED and best in spoken:
@@ -219,7 +231,7 @@ def _prose(text: str) -> str:
     """The text without code, addresses, links, numbers, lines and codes such as KT-900: they are of no language."""
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
     words = outside.split()
-    if _ODD.search(outside):
+    if _ODD_SIGN.search(outside) and _ODD.search(outside):
         words = [word if word.isalpha() or not _ODD.search(word) else _bare(word) for word in words]
     return " ".join(filter(None, words))
 
@@ -267,7 +279,18 @@ def detect(text: str, spoken: AbstractSet[str] | None = None) -> Guess:
 
 def _goes_on(window: str, code: str) -> bool:
     """Whether so many words of the window are among the commonest of that language that no model need be asked."""
-    if (language := languages().get(code)) is None:
-        return False
-    words = fold(window).split()
-    return sum(word in language.frequent for word in words) >= _GOES_ON * len(words)
+    known, of = _known(window, code)
+    return len(known) >= _GOES_ON * of
+
+
+def _plainly_english(text: str) -> bool:
+    """Whether its words are English ones as often as they are in English alone; no near kin of it is written."""
+    known, of = _known(text, "en")
+    return len(known) >= _PLAINLY * of and sum(len(word) > _SHORT_WORD for word in known) >= _LONGER * of
+
+
+def _known(text: str, code: str) -> tuple[list[str], int]:
+    """Which of the text's words are among the commonest of that language; how many words it has."""
+    words = fold(text).split()
+    frequent = languages()[code].frequent if code in languages() else frozenset[str]()
+    return [word for word in words if word in frequent], len(words)

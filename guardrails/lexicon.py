@@ -14,7 +14,7 @@ import sys
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daachorse import CharwiseDoubleArrayAhoCorasick
-from simplemma import is_known
 
 from guardrails import concepts, normalise
 from guardrails.concepts import PACKS, Language, Pack, pack_files, patterns_of
@@ -60,9 +59,9 @@ def mask(names: Iterable[str]) -> int:
 class Hit(NamedTuple):
     """A concept's word at a place in a view, edges included. `languages`: a bit for each language that has it."""
 
-    concept: str
     start: int
     end: int
+    concept: str
     languages: int
 
 
@@ -105,10 +104,30 @@ class Scan:
     def hits(self) -> list[Hit]:
         numbers, meanings = self._automaton.numbers, self._automaton.meanings
         return [
-            Hit(concept, start, end, languages)
+            Hit(start, end, concept, languages)
             for start, end, index in self._raw
             for concept, languages in meanings[numbers[index]]
         ]
+
+    def concepts_of(self, spoken: int) -> Iterator[tuple[int, int, int]]:
+        """Where each word of those languages starts and ends, and the mask of its concepts in them."""
+        numbers, within = self._automaton.numbers, self._automaton.within(spoken)
+        for start, end, index in self._raw:
+            if concepts := within[numbers[index]]:
+                yield start, end, concepts
+
+
+class _Within(dict[int, int]):
+    """By the number of a meaning, the mask of its concepts in some languages."""
+
+    def __init__(self, meanings: tuple[Meaning, ...], spoken: int) -> None:
+        super().__init__()
+        self._meanings, self._spoken = meanings, spoken
+
+    def __missing__(self, number: int) -> int:
+        names = [name for name, languages in self._meanings[number] if languages & self._spoken]
+        concepts = self[number] = mask(name for name in names if name not in (REVERSED, ROTATED))
+        return concepts
 
 
 class _Automaton:
@@ -118,6 +137,12 @@ class _Automaton:
         self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
         self.numbers = array("H", table.numbers)
         self._machine = CharwiseDoubleArrayAhoCorasick.deserialize(table.machine)
+        self._within: dict[int, _Within] = {}
+
+    def within(self, spoken: int) -> _Within:
+        if (kept := self._within.get(spoken)) is None:
+            kept = self._within[spoken] = _Within(self.meanings, spoken)
+        return kept
 
     def scan(self, text: str) -> Scan:
         return Scan(self._machine.find_overlapping(text), self, len(text))
@@ -137,14 +162,17 @@ class Lexicon:
 
     def __init__(self, compiled: Compiled) -> None:
         self.codes = compiled.codes
-        english = 1 << self.codes.index("en") if "en" in self.codes else 0
         self._bits = {code: 1 << at for at, code in enumerate(self.codes)}
-        self._strict = _Automaton(compiled.strict, english)
-        self._loose = _Automaton(compiled.loose, english)
+        self._strict = _Automaton(compiled.strict, self.bit_of("en"))
+        self._loose = _Automaton(compiled.loose, self.bit_of("en"))
 
     def bit_of(self, code: str) -> int:
         """The language's bit in the masks of hits; none for a language without a pack."""
         return self._bits.get(code, 0)
+
+    def with_english(self, code: str) -> int:
+        """The bits of the language and of English, which people mix into every language."""
+        return self.bit_of(code) | self.bit_of("en")
 
     def scan(self, text: str, *, loose: bool = False) -> Scan:
         return (self._loose if loose else self._strict).scan(text)
@@ -177,6 +205,8 @@ def compile_packs(packs: Iterable[Pack]) -> Compiled:
 
 @cache
 def _is_english(pattern: str) -> bool:
+    from simplemma import is_known  # noqa: PLC0415  2 MB that only compiling needs
+
     return pattern.isascii() and all(len(w) >= _LOAN_LEAST and is_known(w, lang="en") for w in pattern.split())
 
 

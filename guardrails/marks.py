@@ -77,4 +77,4 @@ def marks(text: str) -> Iterator[Hit]:
     ]
     lengths = fold_lengths(text, {place for _, *places in spans for place in places})
     for name, start, end in spans:
-        yield Hit(name, lengths[start], lengths[end] + 1, ANY_LANGUAGE)
+        yield Hit(lengths[start], lengths[end] + 1, name, ANY_LANGUAGE)

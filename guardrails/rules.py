@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, mask
+from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, bit, mask
 from guardrails.normalise import fold_lengths
 from guardrails.weighing import WEIGHTS
 
@@ -65,14 +65,24 @@ class Rule:
     def match(self, found: "Found", window: int, effort: "Effort") -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
         for anchor in found.of(self.terms[0])[0]:
-            near = [found.near(term, anchor.start - window, anchor.end + window) for term in self.terms[1:]]
-            effort.left -= 1 + sum(map(len, near)) // _CHEAP
+            near = self._near(anchor, window, found, effort)
             search = _Search(near, [_TRIED ** len(self.terms)])
             if all(near) and (place := self._place([anchor], anchor.languages, found, search, effort)):
                 return place
             if effort.left <= 0:
                 break
         return None
+
+    def _near(self, anchor: Hit, window: int, found: "Found", effort: "Effort") -> list[list[Hit]]:
+        """What is near the anchor for each other term, as far as there is something."""
+        effort.left -= 1
+        near = []
+        for term in self.terms[1:]:
+            near.append(found.near(term, anchor.start - window, anchor.end + window))
+            effort.left -= len(near[-1]) // _CHEAP
+            if not near[-1]:
+                break
+        return near
 
     def _place(
         self, places: list[Hit], shared: int, found: "Found", search: "_Search", effort: "Effort"
@@ -142,10 +152,6 @@ class _Search:
         return kept
 
 
-def _in_order(hit: Hit) -> tuple[int, int, str]:
-    return hit.start, hit.end, hit.concept
-
-
 def _overlap(hit: Hit, start: int, end: int) -> bool:
     """Whether they share a letter; sharing a word's edge is being neighbours."""
     return hit.start < end - 1 and start < hit.end - 1
@@ -169,7 +175,6 @@ class Found:
         self._stops: list[int] | None = None
         self._scan, self._marks = scan, list(marks)
         self.present = scan.present | mask(hit.concept for hit in self._marks)
-        self._hits: list[Hit] | None = None
         self._all: dict[str, list[Hit]] | None = None
         self._natives: tuple[list[int], list[list[int]]] | None = None
         self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
@@ -178,9 +183,10 @@ class Found:
         """The term's hits, their starts, and the length of the longest."""
         if (kept := self._terms.get(term)) is None:
             by_concept = self._by_concept()
-            hits = sorted((hit for concept in term for hit in by_concept.get(concept, ())), key=_in_order)
-            longest = max((hit.end - hit.start for hit in hits), default=0)
-            kept = self._terms[term] = (hits, [hit.start for hit in hits], longest)
+            found = [by_concept[concept] for concept in term if concept in by_concept]
+            hits = found[0] if len(found) == 1 else sorted(chain.from_iterable(found))
+            longest = max([end - start for start, end, _, _ in hits], default=0)
+            kept = self._terms[term] = (hits, [start for start, _, _, _ in hits], longest)
         return kept
 
     def near(self, term: frozenset[str], start: int, end: int) -> list[Hit]:
@@ -221,16 +227,16 @@ class Found:
             self._natives = [start for start, _ in hits], levels
         return self._natives
 
-    def hits(self) -> list[Hit]:
-        """All of them, words before marks."""
-        if self._hits is None:
-            self._hits = [*self._scan.hits(), *self._marks]
-        return self._hits
+    def concepts_of(self, spoken: int) -> Iterator[tuple[int, int, int]]:
+        """Where each word of those languages, and each mark, starts and ends, and the mask of its concepts."""
+        yield from self._scan.concepts_of(spoken)
+        for mark in self._marks:
+            yield mark.start, mark.end, bit(mark.concept)
 
     def _by_concept(self) -> dict[str, list[Hit]]:
         if self._all is None:
             self._all = {}
-            for hit in self.hits():
+            for hit in sorted([*self._scan.hits(), *self._marks]):
                 self._all.setdefault(hit.concept, []).append(hit)
         return self._all
 

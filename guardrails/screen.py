@@ -255,7 +255,7 @@ class _Work:
         sure = self.stage == "inbound"  # documents are long, and speak of more
         if not (sure or grey) or words.present.bit_count() < LEAST:
             return False
-        weight, *place = heaviest(words.hits(), lexicon(), self.language, len(view.text))
+        weight, *place = heaviest(words.concepts_of(lexicon().with_english(self.language)), len(view.text))
         if sure and weight >= SURE:
             self._report_once(self.policy.rules["words-together"], view, (place[0], place[1]))
         elif grey and weight >= DOUBTFUL:

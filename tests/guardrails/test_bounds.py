@@ -57,7 +57,7 @@ def test_harmless_sentences_full_of_such_words_do_not_use_up_their_effort() -> N
 
 def test_the_languages_of_a_stretch_are_those_of_each_word_in_it() -> None:
     scan = lexicon.lexicon().scan(" ")
-    words = [Hit(f"A{at}", at * 40, at * 40 + 9, 1 << at % 7) for at in range(60)]
+    words = [Hit(at * 40, at * 40 + 9, f"A{at}", 1 << at % 7) for at in range(60)]
     found = Found(scan, words)
     for start in range(0, 2_400, 130):
         for end in (start + 10, start + 300, start + 900):
@@ -68,8 +68,8 @@ def test_the_languages_of_a_stretch_are_those_of_each_word_in_it() -> None:
 
 
 def test_the_neighbours_of_an_anchor_are_put_in_order_once_a_language(monkeypatch: pytest.MonkeyPatch) -> None:
-    search, effort = rules._Search([[Hit("B", at, at + 3, 1) for at in range(50)]], [16]), Effort(1_000)
-    anchor = Hit("A", 20, 25, 1)
+    search, effort = rules._Search([[Hit(at, at + 3, "B", 1) for at in range(50)]], [16]), Effort(1_000)
+    anchor = Hit(20, 25, "A", 1)
     first = search.ordered([anchor], 1, effort)
     assert search.ordered([anchor], 1, effort) is first
     assert effort.left == 950

@@ -2,8 +2,9 @@
 
 import pytest
 
+from guardrails import languages
 from guardrails.concepts import packs
-from guardrails.languages import detect
+from guardrails.languages import Guess, detect
 
 FOREIGN = {
     "am": "ሰላም፣ ትዕዛዜ የት እንዳለ ማወቅ እፈልጋለሁ",
@@ -126,3 +127,30 @@ def test_a_foreign_name_in_a_message_is_not_a_foreign_message() -> None:
 def test_code_and_links_say_nothing_about_a_language() -> None:
     text = "My script fails, can you help me with it?\n```\nwynik = oblicz(zamowienie, klient, adres)\n```"
     assert detect(text).code == "en"
+
+
+ENGLISH = "I would like to know how long I can return the tent I ordered two weeks ago and who pays for the parcel."
+
+
+def test_plain_english_is_known_without_asking_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(languages, "_shares", lambda _: pytest.fail("asked"))
+    assert detect(ENGLISH) == Guess("en", covered=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tha mi ag iarraidh an leabhar a chur air ais do an bùth, ach chan eil an cunntas agam an seo.",
+        "Ek wil graag weet hoe lank ek die tent kan terugstuur wat ek twee weke gelede by die winkel bestel het.",
+        ENGLISH[:50] + " Ek wil graag weet hoe lank ek die tent kan terugstuur wat ek bestel het.",
+    ],
+)  # fmt: skip
+def test_what_only_looks_english_is_asked_after(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(languages, "_shares", lambda part: (asked.append(part), {"en": 1.0})[1])
+    detect(text)
+    assert asked
+
+
+def test_english_where_the_policy_does_not_speak_it_is_not_covered() -> None:
+    assert detect(ENGLISH, {"de", "pl"}) == Guess("en", covered=False)

@@ -207,4 +207,4 @@ def test_a_changed_pack_is_another_digest(tmp_path, monkeypatch) -> None:  # typ
 
 
 def test_hits_are_tuples_of_concept_place_and_languages() -> None:
-    assert Hit("A", 0, 9, 0b10) in lexicon_of(TWO).scan(" vergiss ").hits()
+    assert Hit(0, 9, "A", 0b10) in lexicon_of(TWO).scan(" vergiss ").hits()
