@@ -9,16 +9,17 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Final
 
-from guardrails import normalise, screen
+from guardrails import normalise, screen, weighing
 from guardrails.lexicon import LOAN, Hit, lexicon
 from guardrails.normalise import View
 from guardrails.policy import Policy
 from guardrails.rules import Found, Rule, matches
 from guardrails.screen import Screening, Seen
+from guardrails.weighing import DOUBTFUL, LEAST, SURE, heaviest
 
 STAGES: Final = ("inbound", "outbound", "passage", "tool")
 LETTERS: Final = 600
-_MOST_READINGS, _MOST_WORDS, _MOST_LANGUAGES = 12, 40, 6
+_MOST_READINGS, _MOST_WORDS, _MOST_LANGUAGES, _MOST_SHARES = 12, 40, 6, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,43 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What a concept, or two of them together, adds to the weight of a stretch."""
+
+    concepts: tuple[str, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What the words of the heaviest stretch weigh. `sure`: as much as stops a message; `doubtful`: asks a judge."""
+
+    weight: float
+    quote: str
+    shares: tuple[Share, ...]
+
+    @property
+    def sure(self) -> bool:
+        return self.weight >= SURE
+
+    @property
+    def doubtful(self) -> bool:
+        return DOUBTFUL <= self.weight < SURE
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """One view of the text: its folded letters (the first `LETTERS`), its words for concepts, the rules that fit."""
+    """One view of the text: its folded letters (the first `LETTERS`), its words for concepts, the rules that fit.
+
+    `together`: what the words weigh, where there are enough of them and no rule is sure.
+    """
 
     view: str
     text: str
     cut: bool
     words: tuple[Word, ...]
     matches: tuple[Match, ...]
+    together: Together | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +120,7 @@ def explained(
     return Explanation(
         screening=seen,
         says=tuple(_say(one, policy, stage, body) for one in seen.findings),
-        readings=() if stage == "outbound" else tuple(islice(_readings(body, policy, stage), _MOST_READINGS)),
+        readings=() if stage == "outbound" else tuple(islice(_readings(body, seen, policy, stage), _MOST_READINGS)),
         refusal=screen.refusal(policy, seen.language) if told else "",
     )
 
@@ -112,7 +142,7 @@ def _say(seen: Seen, policy: Policy, stage: str, body: str) -> Say:
     return Say(seen, logs, last_day, rule.grey)
 
 
-def _readings(body: str, policy: Policy, stage: str) -> Iterator[Reading]:
+def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterator[Reading]:
     """The text as it stands, and each disguise that says something else."""
     known: set[str] = set()
     for view, scan, marks in screen.readings(body, normalise.plain(body)):
@@ -123,15 +153,29 @@ def _readings(body: str, policy: Policy, stage: str) -> Iterator[Reading]:
         found = Found(scan, hits, view.source)
         rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
         words = _words(view.text, sorted([*scan.hits(), *hits]))
-        yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules))
+        settled = any(not match.rule.grey for match in rules)
+        together = None if settled else _together(view, found, body, seen.language)
+        yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules), together)
+
+
+def _together(view: View, found: Found, body: str, language: str) -> Together | None:
+    if found.present.bit_count() < LEAST:
+        return None
+    stretch = heaviest(found.concepts_of(lexicon().with_english(language)), len(view.text))
+    shares = tuple(Share(concepts, weight) for concepts, weight in weighing.shares(stretch.concepts)[:_MOST_SHARES])
+    return Together(stretch.weight, _quote(view, (stretch.start, stretch.end), body), shares)
 
 
 def _match(
     rule: Rule, place: tuple[int, int], view: View, found: Found, body: str, policy: Policy, stage: str
 ) -> Match:
-    start, end = view.locate(*place)
     terms = tuple(Term(tuple(sorted(term)), _inside(term, place, view.text, found)) for term in rule.terms)
-    return Match(rule, " ".join(body[start:end].split())[:LETTERS], terms, rule.grey and policy.judged(stage))
+    return Match(rule, _quote(view, place, body), terms, rule.grey and policy.judged(stage))
+
+
+def _quote(view: View, place: tuple[int, int], body: str) -> str:
+    start, end = view.locate(*place)
+    return " ".join(body[start:end].split())[:LETTERS]
 
 
 def _inside(term: frozenset[str], place: tuple[int, int], text: str, found: Found) -> tuple[str, ...]:

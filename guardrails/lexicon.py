@@ -49,11 +49,16 @@ def bit(concept: str) -> int:
     return _bits.setdefault(concept, 1 << len(_bits))
 
 
-def mask(names: Iterable[str]) -> int:
+def mask(concepts: Iterable[str]) -> int:
     total = 0
-    for name in names:
-        total |= bit(name)
+    for concept in concepts:
+        total |= bit(concept)
     return total
+
+
+def names(concepts: int) -> list[str]:
+    """The concepts of a mask."""
+    return [name for name, one in _bits.items() if concepts & one]
 
 
 class Hit(NamedTuple):

@@ -255,12 +255,12 @@ class _Work:
         sure = self.stage == "inbound"  # documents are long, and speak of more
         if not (sure or grey) or words.present.bit_count() < LEAST:
             return False
-        weight, *place = heaviest(words.concepts_of(lexicon().with_english(self.language)), len(view.text))
-        if sure and weight >= SURE:
-            self._report_once(self.policy.rules["words-together"], view, (place[0], place[1]))
-        elif grey and weight >= DOUBTFUL:
-            self._report_once(self.policy.rules["words-together-grey"], view, (place[0], place[1]))
-        return sure and weight >= SURE
+        found = heaviest(words.concepts_of(lexicon().with_english(self.language)), len(view.text))
+        if sure and found.weight >= SURE:
+            self._report_once(self.policy.rules["words-together"], view, (found.start, found.end))
+        elif grey and found.weight >= DOUBTFUL:
+            self._report_once(self.policy.rules["words-together-grey"], view, (found.start, found.end))
+        return sure and found.weight >= SURE
 
     def _report_once(self, rule: Rule, view: View, place: tuple[int, int]) -> None:
         if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from guardrails.lexicon import bit, mask
+from guardrails.lexicon import bit, mask, names
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 STRETCH, STEP = 200, 100  # letters
@@ -20,11 +20,12 @@ Words = tuple[int, int, int]  # start, end, mask of concepts
 
 
 class Weighed(NamedTuple):
-    """A stretch of a view, and the sum of its weights."""
+    """The sum of a stretch's weights, where it is in its view, and the mask of its concepts."""
 
     weight: float
     start: int
     end: int
+    concepts: int
 
 
 @cache
@@ -32,7 +33,7 @@ def _weights() -> tuple[float, dict[int, float]]:
     """The bias, and what each concept weighs, and each pair beside that, by their mask."""
     content = json.loads(WEIGHTS.read_text())
     pairs = {mask(pair.split(" ")): weight for pair, weight in content["pairs"].items()}
-    return content["bias"], {**{bit(name): weight for name, weight in content["concepts"].items()}, **pairs}
+    return content["bias"], {**{bit(concept): weight for concept, weight in content["concepts"].items()}, **pairs}
 
 
 def weight_of(concepts: int) -> float:
@@ -52,7 +53,17 @@ def weight_of(concepts: int) -> float:
 
 def heaviest(words: Iterable[Words], length: int) -> Weighed:
     """The heaviest stretch of a view of that many letters."""
-    return max(Weighed(weight_of(concepts), at, min(at + STRETCH, length)) for at, concepts in stretches(words, length))
+    return max(
+        Weighed(weight_of(concepts), at, min(at + STRETCH, length), concepts)
+        for at, concepts in stretches(words, length)
+    )
+
+
+def shares(concepts: int) -> list[tuple[tuple[str, ...], float]]:
+    """What each concept and each pair adds to the weight of a mask, the largest shares first."""
+    _, weights = _weights()
+    found = [(names(one), weight) for one, weight in weights.items() if weight and one & concepts == one]
+    return [(tuple(sorted(of)), weight) for of, weight in sorted(found, key=lambda share: -abs(share[1]))]
 
 
 def stretches(words: Iterable[Words], length: int) -> Iterator[tuple[int, int]]:

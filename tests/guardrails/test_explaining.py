@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.guardrails_rows import own_sentences
 from guardrails.explaining import LETTERS, STAGES, Explanation, explained
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound, outbound, passage, tool
 
@@ -94,3 +95,24 @@ def test_a_long_text_is_shown_in_part() -> None:
     (plain, *_) = of("Where is my parcel? " * 400).readings
     assert plain.cut
     assert len(plain.text) <= LETTERS
+
+
+def test_words_that_weigh_enough_together_say_what_each_of_them_adds() -> None:
+    attacks = (row.text for row in own_sentences("a", "b", "c") if row.family == "override")
+    blocked = (of(text) for text in attacks)
+    found = next(one for one in blocked if [say.seen.rule for say in one.says] == ["words-together"])
+    together = found.readings[0].together
+    assert together
+    assert together.sure
+    assert together.quote
+    weights = [abs(share.weight) for share in together.shares]
+    assert weights == sorted(weights, reverse=True)
+    assert {len(share.concepts) for share in together.shares} <= {1, 2}
+
+
+def test_where_a_rule_is_sure_nothing_is_weighed() -> None:
+    assert of(ATTACK).readings[0].together is None
+
+
+def test_a_few_words_are_not_weighed() -> None:
+    assert of("Where is my parcel?").readings[0].together is None
