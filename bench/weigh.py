@@ -96,7 +96,7 @@ def fitted(examples: Sequence[Example], features: Features) -> Any:
 
 
 def main() -> None:
-    rows = [row for row in (*development(), *of_packs(), *own_sentences("a", "b")) if row.stage != "outbound"]
+    rows = [row for row in (*development(), *of_packs(), *own_sentences("a", "b", "c")) if row.stage != "outbound"]
     names = sorted({concept for rule in concept_rules() for term in (*rule.terms, rule.unless) for concept in term})
     features = Features(names)
     told = features.told(fitted([example(row) for row in rows if row.label != "mixed"], features))
