@@ -27,6 +27,8 @@ _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
 _STOP, _MOST_STOPS = re.compile(r"[.!?…؟]+(?=\s|$)|[。！？।\n]"), 2_000
 _BEFORE = 45  # characters in which a sentence says who it speaks of
+_TOLD = 200  # characters before and after in which the same sentence may say that it tells of something
+_ADDRESS = frozenset({"YOURS"})
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
@@ -46,6 +48,7 @@ class Rule:
     terms: tuple[frozenset[str], ...] = ()
     unless: frozenset[str] = frozenset()
     unless_before: frozenset[str] = frozenset()
+    unless_told: frozenset[str] = frozenset()
     window: int = 0
     around: int = 0
     backs: str = ""
@@ -119,6 +122,8 @@ class Rule:
         if self.unless_before:
             before = found.near(self.unless_before, start - _BEFORE, end)
             near += [hit for hit in before if _overlap(hit, start, end) or found.leads_to(hit, start)]
+        if self.unless_told and found.speaks_to_nobody(start, end):
+            near += found.near(self.unless_told, *found.sentence(start, end))
         return any(hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) for hit in near)
 
 
@@ -197,11 +202,27 @@ class Found:
 
     def leads_to(self, hit: Hit, start: int) -> bool:
         """Whether the word stands before that place, in the same sentence of the text as it was written."""
+        stops = self._ends_of_sentences()
+        at = bisect_left(stops, hit.end - 1)
+        return hit.start < start and not (at < len(stops) and stops[at] <= start + 1)
+
+    def sentence(self, start: int, end: int) -> tuple[int, int]:
+        """How far the sentences of that span reach, as far as one that tells of something may."""
+        stops = self._ends_of_sentences()
+        first, last = bisect_right(stops, start + 1), bisect_left(stops, end - 1)
+        low = stops[first - 1] if first else 0
+        high = stops[last] + 1 if last < len(stops) else end + _TOLD
+        return max(low, start - _TOLD), min(high, end + _TOLD)
+
+    def speaks_to_nobody(self, start: int, end: int) -> bool:
+        """Whether the sentences of that span have no word that addresses whoever reads them."""
+        return not self.near(_ADDRESS, *self.sentence(start, end))
+
+    def _ends_of_sentences(self) -> list[int]:
         if self._stops is None:
             places = [stop.end() for stop in islice(_STOP.finditer(self._source), _MOST_STOPS)]
             self._stops = sorted(fold_lengths(self._source, places).values())
-        at = bisect_left(self._stops, hit.end - 1)
-        return hit.start < start and not (at < len(self._stops) and self._stops[at] <= start + 1)
+        return self._stops
 
     def is_spoken(self, shared: int, start: int, end: int) -> bool:
         """Whether one of the languages is spoken there: English words alone are English, or need a native word near."""
@@ -253,6 +274,7 @@ def _rule(entry: Mapping[str, Any]) -> Rule:
         masks=tuple(mask(term) for term in terms),
         unless=frozenset(entry.get("unless", ())),
         unless_before=frozenset(entry.get("unless_before", ())),
+        unless_told=frozenset(entry.get("unless_told", ())),
         window=entry["window"],
         around=entry.get("around", 0),
         backs=entry.get("backs", ""),
