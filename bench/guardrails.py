@@ -37,7 +37,7 @@ def main() -> None:
     hijacks = judged(inside([v.row for v in measured if _is_hijack(v) and v.row.has_pack], _documents(rows)))
     found = [
         *guardrails_targets.of_rows(measured, hijacks),
-        *guardrails_targets.of_unseen(judged(guardrails_rows.own_sentences("c"))),
+        *guardrails_targets.of_unseen(judged(guardrails_rows.own_sentences(*guardrails_rows.KEPT))),
         guardrails_targets.of_leaks(leaked.values()),
         *guardrails_targets.of_cost(timed, warm),
     ]

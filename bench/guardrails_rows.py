@@ -19,6 +19,8 @@ from guardrails.lexicon import languages
 DATA: Final = Path(
     os.environ.get("PILOTHOUSE_GUARDRAIL_DATA") or BASE.parent / "shared" / "data" / "guardrails" / "dev.jsonl.gz"
 )
+LEARNED: Final = ("a", "b", "c", "d")  # of `bench/sentences`, what packs were widened for and weights learned from
+KEPT: Final = ("e",)  # what only ever measures
 SENTENCES: Final = BASE / "bench" / "sentences"
 PACKS: Final = "packs"  # the set of the packs' own sentences
 HIJACKS: Final = frozenset({"goal_hijack", "override_or_leak", "Hijacking attacks", "instruction_override"})
@@ -58,7 +60,7 @@ def development(path: Path = DATA) -> list[Row]:
 
 
 def own_sentences(*sets: str) -> list[Row]:
-    """Those of `bench/sentences`: `a` and `b` were learned from, `c` was not."""
+    """Those of `bench/sentences`, by set."""
     files = [(name, path) for name in sets for path in sorted((SENTENCES / name).glob("*.jsonl"))]
     return [_own(f"own-{name}", path.stem, json.loads(line)) for name, path in files for line in _lines(path)]
 

@@ -7,10 +7,11 @@ change much.
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -19,16 +20,18 @@ import numpy as np
 from scipy.sparse import csr_matrix  # neither is among our requirements
 from sklearn.linear_model import LogisticRegression
 
-from bench.guardrails_rows import Row, development, of_packs, own_sentences
+from bench.guardrails_rows import LEARNED, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
 from guardrails.lexicon import bit, lexicon
-from guardrails.marks import marks
+from guardrails.marks import PUNCTUATION, marks
 from guardrails.rules import Found, concept_rules
 from guardrails.weighing import WEIGHTS, stretches
 
 HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
-STRENGTH: Final = 0.3  # of what speaks for a weight, against its being 0
+STRENGTH: Final = 0.25  # of what speaks for a weight, against its being 0
+COPIES: Final = 3
+FORGOTTEN: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,26 @@ class Example:
 def example(row: Row) -> Example:
     body = normalise.bounded(row.text)
     view, words = normalise.plain(body), lexicon()
-    found = Found(words.scan(view.text), marks(body))
+    found = Found(words.scan(view.text), marks(body), body)
     code = languages.detect(body).code
     masks = {mask for _, mask in stretches(found.concepts_of(words.with_english(code)), len(view.text))}
     return Example(row.label == "attack", HARDER if row.hard else 1, tuple(sorted(masks)))
+
+
+def as_unseen(one: Example, chance: random.Random) -> Iterator[Example]:
+    """The example, then copies that lack some concepts: packs know these texts' words, and of others' only a part."""
+    yield one
+    for _ in range(COPIES):
+        yield replace(one, masks=tuple(sorted({_partly(concepts, chance) for concepts in one.masks})))
+
+
+def _partly(concepts: int, chance: random.Random) -> int:
+    kept, left = 0, concepts
+    while left:
+        concept = left & -left
+        left ^= concept
+        kept |= concept if chance.random() >= FORGOTTEN else 0
+    return kept
 
 
 class Features:
@@ -96,10 +115,11 @@ def fitted(examples: Sequence[Example], features: Features) -> Any:
 
 
 def main() -> None:
-    rows = [row for row in (*development(), *of_packs(), *own_sentences("a", "b", "c")) if row.stage != "outbound"]
-    names = sorted({concept for rule in concept_rules() for term in (*rule.terms, rule.unless) for concept in term})
-    features = Features(names)
-    told = features.told(fitted([example(row) for row in rows if row.label != "mixed"], features))
+    rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
+    features = Features(sorted(PUNCTUATION.union(*(rule.concepts for rule in concept_rules()))))
+    chance = random.Random(1)  # noqa: S311  the same every time
+    seen = (example(row) for row in rows if row.label != "mixed")
+    told = features.told(fitted([copy for one in seen for copy in as_unseen(one, chance)], features))
     Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
     sys.stdout.write(
         f"{len(rows):,} texts; {len(told['concepts'])} concepts and {len(told['pairs'])} pairs have a weight.\n"

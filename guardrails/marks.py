@@ -7,7 +7,7 @@ from itertools import islice
 
 import regex
 
-from guardrails.lexicon import ANY_LANGUAGE, Hit
+from guardrails.lexicon import ANY_LANGUAGE, Hit, bit
 from guardrails.normalise import fold_lengths, visible
 
 _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
@@ -53,6 +53,11 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
 )
 _SIGNS = ("<", "[", ":", "#", "@", "--", "www")  # no mark is without one of these
 _MOST = 500
+# What a message is, apart from its words: asking, quoting, giving numbers, shouting, announcing.
+_PUNCTUATION = re.compile(
+    r"(?P<question>[?؟？])|(?P<quote>[\"“”„«»「」『』])|(?P<digits>\d{2,})|(?P<bang>[!！])|(?P<colon>[:：])"
+)
+PUNCTUATION = frozenset(f"#{name}" for name in _PUNCTUATION.groupindex)
 # Invisible characters, combining marks and full-width forms, which would hide a mark.
 _DRESSED = re.compile(
     "[\u00ad\u0300-\u036f\u180b-\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufe00-\ufe0f\ufeff-\uffef\U000e0000-\U000e01ef]"
@@ -78,3 +83,12 @@ def marks(text: str) -> Iterator[Hit]:
     lengths = fold_lengths(text, {place for _, *places in spans for place in places})
     for name, start, end in spans:
         yield Hit(lengths[start], lengths[end] + 1, name, ANY_LANGUAGE)
+
+
+def punctuation(text: str) -> Iterator[tuple[int, int, int]]:
+    """Where signs stand in the folded view, for what words weigh together, as (start, end, concept's bit)."""
+    found = [(f"#{sign.lastgroup}", sign.start()) for sign in islice(_PUNCTUATION.finditer(text), _MOST)]
+    if found:
+        lengths = fold_lengths(text, {place for _, place in found})
+        for name, place in found:
+            yield lengths[place], lengths[place] + 1, bit(name)

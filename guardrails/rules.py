@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, bit, mask
+from guardrails.marks import punctuation
 from guardrails.normalise import fold_lengths
 from guardrails.weighing import WEIGHTS
 
@@ -54,6 +55,11 @@ class Rule:
     backs: str = ""
     grey: bool = False
     masks: tuple[int, ...] = ()
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        """Every one that it asks for or makes an exception of."""
+        return frozenset().union(*self.terms, self.unless, self.unless_before, self.unless_told)
 
     def action(self, stage: Stage | str) -> Action:
         """The default on a stage: what holds for documents holds for what tools say, where nothing else is said."""
@@ -249,10 +255,11 @@ class Found:
         return self._natives
 
     def concepts_of(self, spoken: int) -> Iterator[tuple[int, int, int]]:
-        """Where each word of those languages, and each mark, starts and ends, and the mask of its concepts."""
+        """Where each word of those languages, each mark and sign starts and ends, and the mask of its concepts."""
         yield from self._scan.concepts_of(spoken)
         for mark in self._marks:
             yield mark.start, mark.end, bit(mark.concept)
+        yield from punctuation(self._source)
 
     def _by_concept(self) -> dict[str, list[Hit]]:
         if self._all is None:
