@@ -52,7 +52,7 @@ _MARKS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ),
 )
 _SIGNS = ("<", "[", ":", "#", "@", "--", "www")  # no mark is without one of these
-_MOST = 500
+_MOST, _MOST_SIGNS = 500, 100
 # What a message is, apart from its words: asking, quoting, giving numbers, shouting, announcing.
 _PUNCTUATION = re.compile(
     r"(?P<question>[?؟？])|(?P<quote>[\"“”„«»「」『』])|(?P<digits>\d{2,})|(?P<bang>[!！])|(?P<colon>[:：])"
@@ -87,7 +87,7 @@ def marks(text: str) -> Iterator[Hit]:
 
 def punctuation(text: str) -> Iterator[tuple[int, int, int]]:
     """Where signs stand in the folded view, for what words weigh together, as (start, end, concept's bit)."""
-    found = [(f"#{sign.lastgroup}", sign.start()) for sign in islice(_PUNCTUATION.finditer(text), _MOST)]
+    found = [(f"#{sign.lastgroup}", sign.start()) for sign in islice(_PUNCTUATION.finditer(text), _MOST_SIGNS)]
     if found:
         lengths = fold_lengths(text, {place for _, place in found})
         for name, place in found:

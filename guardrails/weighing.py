@@ -53,10 +53,11 @@ def weight_of(concepts: int) -> float:
 
 def heaviest(words: Iterable[Words], length: int) -> Weighed:
     """The heaviest stretch of a view of that many letters."""
-    return max(
-        Weighed(weight_of(concepts), at, min(at + STRETCH, length), concepts)
-        for at, concepts in stretches(words, length)
-    )
+    places = {
+        concepts: at for at, concepts in stretches(words, length)
+    }  # texts that repeat themselves are weighed once
+    weight, at, concepts = max((weight_of(concepts), at, concepts) for concepts, at in places.items())
+    return Weighed(weight, at, min(at + STRETCH, length), concepts)
 
 
 def shares(concepts: int) -> list[tuple[tuple[str, ...], float]]:
