@@ -22,7 +22,7 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
-_LEAST_EFFORT, _EFFORT = 24_000, 3  # for every text, and for each character of a long one
+_LEAST_EFFORT, _EFFORT = 32_000, 4  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
@@ -128,7 +128,7 @@ class Rule:
         if self.unless_before:
             before = found.near(self.unless_before, start - _BEFORE, end)
             near += [hit for hit in before if _overlap(hit, start, end) or found.leads_to(hit, start)]
-        if self.unless_told and found.speaks_to_nobody(start, end):
+        if self.unless_told and not found.addresses(start, end, shared):
             near += found.near(self.unless_told, *found.sentence(start, end))
         return any(hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) for hit in near)
 
@@ -220,9 +220,9 @@ class Found:
         high = stops[last] + 1 if last < len(stops) else end + _TOLD
         return max(low, start - _TOLD), min(high, end + _TOLD)
 
-    def speaks_to_nobody(self, start: int, end: int) -> bool:
-        """Whether the sentences of that span have no word that addresses whoever reads them."""
-        return not self.near(_ADDRESS, *self.sentence(start, end))
+    def addresses(self, start: int, end: int, spoken: int) -> bool:
+        """Whether the sentences of that span address whoever reads them, in one of the languages."""
+        return any(hit.languages & spoken & ~LOAN for hit in self.near(_ADDRESS, *self.sentence(start, end)))
 
     def _ends_of_sentences(self) -> list[int]:
         if self._stops is None:
