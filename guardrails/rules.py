@@ -22,7 +22,7 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
-_LEAST_EFFORT, _EFFORT = 32_000, 4  # for every text, and for each character of a long one
+_LEAST_EFFORT, _EFFORT = 40_000, 4  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
@@ -75,9 +75,10 @@ class Rule:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
         for anchor in found.of(self.terms[0])[0]:
             near = self._near(anchor, window, found, effort)
-            search = _Search(near, [_TRIED ** len(self.terms)])
-            if all(near) and (place := self._place([anchor], anchor.languages, found, search, effort)):
-                return place
+            if all(near) and not (self.unless_told and found.tells(self.unless_told, anchor)):
+                search = _Search(near, [_TRIED ** len(self.terms)])
+                if place := self._place([anchor], anchor.languages, found, search, effort):
+                    return place
             if effort.left <= 0:
                 break
         return None
@@ -128,8 +129,6 @@ class Rule:
         if self.unless_before:
             before = found.near(self.unless_before, start - _BEFORE, end)
             near += [hit for hit in before if _overlap(hit, start, end) or found.leads_to(hit, start)]
-        if self.unless_told and not found.addresses(start, end, shared):
-            near += found.near(self.unless_told, *found.sentence(start, end))
         return any(hit.languages & (spoken if hit.end - hit.start >= _STRONG else shared) for hit in near)
 
 
@@ -212,17 +211,20 @@ class Found:
         at = bisect_left(stops, hit.end - 1)
         return hit.start < start and not (at < len(stops) and stops[at] <= start + 1)
 
-    def sentence(self, start: int, end: int) -> tuple[int, int]:
-        """How far the sentences of that span reach, as far as one that tells of something may."""
-        stops = self._ends_of_sentences()
-        first, last = bisect_right(stops, start + 1), bisect_left(stops, end - 1)
-        low = stops[first - 1] if first else 0
-        high = stops[last] + 1 if last < len(stops) else end + _TOLD
-        return max(low, start - _TOLD), min(high, end + _TOLD)
+    def tells(self, of: frozenset[str], hit: Hit) -> bool:
+        """Whether the word's sentence tells of something in its language, and addresses nobody in it."""
+        low, high = self._sentence(hit)
+        spoken = hit.languages & ~LOAN
+        told = any(word.languages & spoken for word in self.near(of, low, high))
+        return told and not any(word.languages & spoken for word in self.near(_ADDRESS, low, high))
 
-    def addresses(self, start: int, end: int, spoken: int) -> bool:
-        """Whether the sentences of that span address whoever reads them, in one of the languages."""
-        return any(hit.languages & spoken & ~LOAN for hit in self.near(_ADDRESS, *self.sentence(start, end)))
+    def _sentence(self, hit: Hit) -> tuple[int, int]:
+        """How far the word's sentence reaches, without the edges that it shares with its neighbours."""
+        stops = self._ends_of_sentences()
+        first, last = bisect_right(stops, hit.start + 1), bisect_left(stops, hit.end - 1)
+        low = stops[first - 1] + 1 if first else 0
+        high = stops[last] if last < len(stops) else hit.end + _TOLD
+        return max(low, hit.start - _TOLD), min(high, hit.end + _TOLD)
 
     def _ends_of_sentences(self) -> list[int]:
         if self._stops is None:
