@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.guardrails_rows import LEARNED, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
-from guardrails.lexicon import bit, lexicon
+from guardrails.lexicon import bit, bits_of, lexicon
 from guardrails.marks import PUNCTUATION, marks
 from guardrails.rules import Found, concept_rules
 from guardrails.weighing import WEIGHTS, stretches
@@ -30,8 +30,8 @@ from guardrails.weighing import WEIGHTS, stretches
 HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.25  # of what speaks for a weight, against its being 0
-COPIES: Final = 3
-FORGOTTEN: Final = 0.3
+COPIES: Final = 3  # of each example, that lack some concepts
+FORGOTTEN: Final = 0.3  # of the concepts of a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,7 @@ def as_unseen(one: Example, chance: random.Random) -> Iterator[Example]:
 
 
 def _partly(concepts: int, chance: random.Random) -> int:
-    kept, left = 0, concepts
-    while left:
-        concept = left & -left
-        left ^= concept
-        kept |= concept if chance.random() >= FORGOTTEN else 0
-    return kept
+    return sum(one for one in bits_of(concepts) if chance.random() >= FORGOTTEN)
 
 
 class Features:

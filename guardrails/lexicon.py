@@ -56,6 +56,15 @@ def mask(concepts: Iterable[str]) -> int:
     return total
 
 
+def bits_of(concepts: int) -> list[int]:
+    """Each bit of a mask, the lowest first."""
+    found = []
+    while concepts:
+        found.append(one := concepts & -concepts)
+        concepts ^= one
+    return found
+
+
 def names(concepts: int) -> list[str]:
     """The concepts of a mask."""
     return [name for name, one in _bits.items() if concepts & one]

@@ -7,10 +7,11 @@ learned from one language holds in all. A sum of 0 is as likely an attack as not
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from guardrails.lexicon import bit, mask, names
+from guardrails.lexicon import bit, bits_of, mask, names
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 STRETCH, STEP = 200, 100  # letters
@@ -39,23 +40,17 @@ def _weights() -> tuple[float, dict[int, float]]:
 def weight_of(concepts: int) -> float:
     """The sum for a mask of concepts."""
     total, weights = _weights()
-    ones: list[int] = []
-    left = concepts
-    while left:
-        one = left & -left
-        left ^= one
+    ones = bits_of(concepts)
+    for one in ones:
         total += weights.get(one, 0.0)
-        for other in ones:
-            total += weights.get(one | other, 0.0)
-        ones.append(one)
+    for one, other in combinations(ones, 2):
+        total += weights.get(one | other, 0.0)
     return total
 
 
 def heaviest(words: Iterable[Words], length: int) -> Weighed:
-    """The heaviest stretch of a view of that many letters."""
-    places = {
-        concepts: at for at, concepts in stretches(words, length)
-    }  # texts that repeat themselves are weighed once
+    """The heaviest stretch of a view of that many letters; stretches with the same concepts are weighed once."""
+    places = {concepts: at for at, concepts in stretches(words, length)}
     weight, at, concepts = max((weight_of(concepts), at, concepts) for concepts, at in places.items())
     return Weighed(weight, at, min(at + STRETCH, length), concepts)
 
