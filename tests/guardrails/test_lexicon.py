@@ -206,5 +206,5 @@ def test_a_changed_pack_is_another_digest(tmp_path, monkeypatch) -> None:  # typ
     assert digests[0] != digests[1]
 
 
-def test_hits_are_tuples_of_concept_place_and_languages() -> None:
+def test_hits_are_tuples_of_place_concept_and_languages() -> None:
     assert Hit(0, 9, "A", 0b10) in lexicon_of(TWO).scan(" vergiss ").hits()
