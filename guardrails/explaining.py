@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Final
 
 from guardrails import normalise, screen, weighing
-from guardrails.lexicon import LOAN, Hit, lexicon
+from guardrails.compiling import LOAN
+from guardrails.lexicon import Hit, lexicon
 from guardrails.normalise import View
 from guardrails.policy import Policy
 from guardrails.rules import Found, Rule, matches
@@ -144,11 +145,7 @@ def _say(seen: Seen, policy: Policy, stage: str, body: str) -> Say:
 
 def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterator[Reading]:
     """The text as it stands, and each disguise that says something else."""
-    known: set[str] = set()
     for view, scan, marks in screen.readings(body, normalise.plain(body)):
-        if view.text in known:
-            continue
-        known.add(view.text)
         hits = list(marks)
         found = Found(scan, hits, view.source)
         rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
@@ -159,9 +156,10 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
 
 
 def _together(view: View, found: Found, body: str, language: str) -> Together | None:
-    if found.present.bit_count() < LEAST:
+    spoken = lexicon().with_english(language)
+    if found.present_in(spoken).bit_count() < LEAST:
         return None
-    stretch = heaviest(found.concepts_of(lexicon().with_english(language)), len(view.text))
+    stretch = heaviest(found.concepts_of(spoken), len(view.text))
     shares = tuple(Share(concepts, weight) for concepts, weight in weighing.shares(stretch.concepts)[:_MOST_SHARES])
     return Together(stretch.weight, _quote(view, (stretch.start, stretch.end), body), shares)
 

@@ -1,46 +1,22 @@
-"""The words of every pack in one automaton, which finds all of them in one pass over a text.
-
-Packs are compiled as Python compiles modules: into `packs/__pycache__`, under the hash of all that goes in. Where that
-folder cannot be written, each process compiles for itself, ten seconds long.
-"""
+"""The words of every pack, found all of them in one pass over a text."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import marshal
-import os
-import sys
-import unicodedata
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from itertools import chain, pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
 from daachorse import CharwiseDoubleArrayAhoCorasick
 
-from guardrails import concepts, normalise
-from guardrails.concepts import PACKS, Language, Pack, pack_files, patterns_of
-from guardrails.normalise import ROT13, fold
+from guardrails.compiling import BACKWARDS, LOAN, Meaning, Signs, Table, compile_packs, parts
+from guardrails.concepts import Language, Pack
 
-REVERSED, ROTATED = "@reversed", "@rot13"
+EVERY_CONCEPT = -1  # as a mask
 ANY_LANGUAGE = -1  # as a mask: what belongs to no language goes with all of them
-# Beside the languages: an English word that a pack has because people there use it. Such words alone are English, so
-# that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
-LOAN = 1 << 62
-_LOAN_LEAST = 3
-_LOOSE_LEAST, _LOOSE_MOST = 3, 6  # letters of a pattern without edges
-_MARKER_LEAST = 7  # of word edges and letters; a longer word is known by its beginning
-_MARKER_LEAST_SHORT = 4  # of scripts that write no vowels, or syllables
-_MARKER_LEAST_BARE = 2
-_MARKER_MOST = 9
-_CLOSE = 80  # letters between two markers of a text written backwards, at most
-_FREQUENT, _FREQUENT_LEAST = 150, 3
-_NOTHING = "\0"  # what no folded text has: an automaton must have a pattern
+SHORT = 80  # letters of a text, or between two words, in which one or two are enough to tell that it is backwards
+_BETWEEN = ord(" ")  # the letter that no word is
 _bits: dict[str, int] = {}
 
 
@@ -79,56 +55,77 @@ class Hit(NamedTuple):
     languages: int
 
 
-Meaning = tuple[tuple[str, int], ...]  # (concept, languages), …
-
-
-class Table(NamedTuple):
-    """An automaton as it is stored, the number of each pattern's meaning (two bytes), and the meanings."""
-
-    machine: bytes
-    numbers: bytes
-    meanings: tuple[Meaning, ...]
-
-
 class Scan:
     """The words found in one view. `present` is the mask of their concepts; places are worked out when asked for.
 
     `english` is the bit of English among the languages of hits.
     """
 
-    __slots__ = ("_automaton", "_letters", "_raw", "english", "present")
+    __slots__ = ("_automaton", "_found", "_letters", "_numbers", "_sorted", "english", "present")
 
-    def __init__(self, raw: list[tuple[int, int, int]], automaton: _Automaton, letters: int) -> None:
-        self._raw, self._automaton, self._letters, self.english = raw, automaton, letters, automaton.english
-        numbers, masks = automaton.numbers, automaton.masks
-        present = 0
-        for number in {numbers[index] for _, _, index in raw}:
-            present |= masks[number]
-        self.present = present
+    def __init__(self, found: list[tuple[int, int, int]], automaton: _Automaton, letters: int) -> None:
+        """`found`: start, end and the number of what each word means."""
+        self._found, self._automaton, self._letters, self.english = found, automaton, letters, automaton.english
+        self._numbers = {number for _, _, number in found}
+        self._sorted: dict[int, list[tuple[int, int]]] = {}
+        self.present = 0
+        for number in self._numbers:
+            self.present |= automaton.masks[number]
 
-    def clustered(self, concept: str) -> bool:
-        """Whether two of the concept's words stand close together, or one makes up a good part of a short text."""
-        wanted = bit(concept)
+    def backwards(self) -> bool:
+        """Whether words of languages without word edges stand here backwards: two of them close together, or one that
+        makes up a good part of a short text."""
+        wanted = bit(BACKWARDS)
         if not self.present & wanted:
             return False
-        numbers, masks = self._automaton.numbers, self._automaton.masks
-        starts = sorted({start for start, _, index in self._raw if masks[numbers[index]] & wanted})
-        return self._letters <= _CLOSE or any(later - start <= _CLOSE for start, later in pairwise(starts))
+        masks = self._automaton.masks
+        starts = sorted({start for start, _, number in self._found if masks[number] & wanted})
+        return self._letters <= SHORT or any(later - start <= SHORT for start, later in pairwise(starts))
 
-    def hits(self) -> list[Hit]:
-        numbers, meanings = self._automaton.numbers, self._automaton.meanings
-        return [
+    def hits(self, of: int = EVERY_CONCEPT) -> list[Hit]:
+        """The words of a mask of concepts, in the order of their places."""
+        places, masks, meanings = self._places(), self._automaton.masks, self._automaton.meanings
+        return sorted(
             Hit(start, end, concept, languages)
-            for start, end, index in self._raw
-            for concept, languages in meanings[numbers[index]]
-        ]
+            for number in self._numbers
+            if masks[number] & of
+            for concept, languages in meanings[number]
+            if bit(concept) & of
+            for start, end in places[number]
+        )
+
+    def natives(self, least: int) -> list[tuple[int, int]]:
+        """Where words of at least so many letters and edges start, and the languages of those that are not loans."""
+        places, meanings = self._places(), self._automaton.meanings
+        found = []
+        for number in self._numbers:
+            spoken = 0
+            for _, languages in meanings[number]:
+                spoken |= 0 if languages & LOAN else languages
+            if spoken:
+                found += [(start, spoken) for start, end in places[number] if end - start >= least]
+        return sorted(found)
+
+    def present_in(self, spoken: int) -> int:
+        """The mask of the concepts that there are words of those languages for."""
+        within, present = self._automaton.within(spoken), 0
+        for number in self._numbers:
+            present |= within[number]
+        return present
 
     def concepts_of(self, spoken: int) -> Iterator[tuple[int, int, int]]:
         """Where each word of those languages starts and ends, and the mask of its concepts in them."""
-        numbers, within = self._automaton.numbers, self._automaton.within(spoken)
-        for start, end, index in self._raw:
-            if concepts := within[numbers[index]]:
+        within = self._automaton.within(spoken)
+        for start, end, number in self._found:
+            if concepts := within[number]:
                 yield start, end, concepts
+
+    def _places(self) -> dict[int, list[tuple[int, int]]]:
+        """Where each meaning stands: of thousands of words, rules ask for few."""
+        if not self._sorted:
+            for start, end, number in self._found:
+                self._sorted.setdefault(number, []).append((start, end))
+        return self._sorted
 
 
 class _Within(dict[int, int]):
@@ -140,7 +137,7 @@ class _Within(dict[int, int]):
 
     def __missing__(self, number: int) -> int:
         names = [name for name, languages in self._meanings[number] if languages & self._spoken]
-        concepts = self[number] = mask(name for name in names if name not in (REVERSED, ROTATED))
+        concepts = self[number] = mask(name for name in names if name != BACKWARDS)
         return concepts
 
 
@@ -149,8 +146,9 @@ class _Automaton:
         self.english = english
         self.meanings = table.meanings
         self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
-        self.numbers = array("H", table.numbers)
-        self._machine = CharwiseDoubleArrayAhoCorasick.deserialize(table.machine)
+        self._words, self._phrases = map(CharwiseDoubleArrayAhoCorasick.deserialize, (table.words, table.phrases))
+        self._numbers, self._letters = array("I", table.numbers), array("I", table.letters)
+        self._phrase_numbers = array("I", table.phrase_numbers)
         self._within: dict[int, _Within] = {}
 
     def within(self, spoken: int) -> _Within:
@@ -159,26 +157,46 @@ class _Automaton:
         return kept
 
     def scan(self, text: str) -> Scan:
-        return Scan(self._machine.find_overlapping(text), self, len(text))
+        raw = self._words.find_overlapping(text)
+        numbers = self._numbers
+        found = [(start, end, numbers[index]) for start, end, index in raw if numbers[index]]
+        found += self._in_a_row(raw)
+        return Scan(found, self, len(text))
 
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """Tables of patterns: with word edges, and without (for text whose words were closed up)."""
-
-    codes: tuple[str, ...]
-    strict: Table
-    loose: Table
+    def _in_a_row(self, raw: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        """The phrases that whole words make, one after another with one edge between them."""
+        spelt: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        letters, last = self._letters, 0
+        for start, end, index in raw:
+            if letter := letters[index]:
+                if start != last:
+                    spelt.append(_BETWEEN)
+                    starts.append(start)
+                    ends.append(start)
+                spelt.append(letter)
+                starts.append(start)
+                ends.append(end)
+                last = end - 1
+        numbers = self._phrase_numbers
+        phrases = self._phrases.find_overlapping("".join(map(chr, spelt))) if spelt else []
+        return [(starts[first], ends[behind - 1], numbers[index]) for first, behind, index in phrases]
 
 
 class Lexicon:
     """Every word of some packs."""
 
-    def __init__(self, compiled: Compiled) -> None:
-        self.codes = compiled.codes
-        self._bits = {code: 1 << at for at, code in enumerate(self.codes)}
-        self._strict = _Automaton(compiled.strict, self.bit_of("en"))
-        self._loose = _Automaton(compiled.loose, self.bit_of("en"))
+    def __init__(self, codes: tuple[str, ...], table: Callable[[str], Table]) -> None:
+        """`table`: gives the tables `strict` and `loose`, the second when it is first asked for, which few texts do."""
+        self.codes = codes
+        self._bits = {code: 1 << at for at, code in enumerate(codes)}
+        self._table = table
+        self._strict = _Automaton(table("strict"), self.bit_of("en"))
+
+    @cached_property
+    def _loose(self) -> _Automaton:
+        return _Automaton(self._table("loose"), self.bit_of("en"))
 
     def bit_of(self, code: str) -> int:
         """The language's bit in the masks of hits; none for a language without a pack."""
@@ -193,143 +211,23 @@ class Lexicon:
 
 
 def lexicon_of(packs: Iterable[Pack]) -> Lexicon:
-    return Lexicon(compile_packs(packs))
-
-
-# --- compiling -----------------------------------------------------------------------------------------------------
-
-
-def compile_packs(packs: Iterable[Pack]) -> Compiled:
-    strict: dict[str, dict[str, int]] = {}
-    loose: dict[str, dict[str, int]] = {}
-    codes = []
-    for at, pack in enumerate(packs):
-        codes.append(pack.code)
-        for concept, stems in pack.words.items():
-            patterns = _needed({pattern for stem in stems for pattern in patterns_of(pack, stem)})
-            for pattern in patterns:
-                _add(strict, pattern, concept, 1 << at | (LOAN if _is_english(pattern) else 0))
-                for marker, disguised in _markers(pattern, pack):
-                    _add(strict, disguised, marker, 1 << at)
-            bodies = {pattern.replace(" ", "")[:_LOOSE_MOST] for pattern in patterns}
-            for body in _needed({body for body in bodies if len(body) >= _LOOSE_LEAST or not pack.spaces}):
-                _add(loose, body, concept, 1 << at)
-    return Compiled(tuple(codes), _table(strict), _table(loose))
-
-
-@cache
-def _is_english(pattern: str) -> bool:
-    from simplemma import is_known  # noqa: PLC0415  2 MB that only compiling needs
-
-    return pattern.isascii() and all(len(w) >= _LOAN_LEAST and is_known(w, lang="en") for w in pattern.split())
-
-
-def _add(table: dict[str, dict[str, int]], pattern: str, concept: str, language: int) -> None:
-    meaning = table.setdefault(pattern, {})
-    meaning[concept] = meaning.get(concept, 0) | language
-
-
-def _needed(patterns: set[str]) -> list[str]:
-    """Without those that begin as another one does, or a word of which does: where they are, it is, too."""
-    return sorted(
-        pattern
-        for pattern in patterns
-        if not any(
-            pattern[start:end] in patterns
-            for start in (at for at, letter in enumerate(pattern) if at == 0 or letter == " ")
-            for end in range(start + 1, len(pattern) + (start > 0))
-        )
-    )
-
-
-def _markers(pattern: str, pack: Pack) -> Iterable[tuple[str, str]]:
-    """What tells that a text may be written backwards, or letter for letter in ROT13."""
-    whole = unicodedata.normalize("NFC", pattern)
-    if not pack.spaces or len(whole) < len(pattern):  # letters made of several fold in their own order
-        if len(whole) >= _MARKER_LEAST_BARE:
-            yield REVERSED, _edged(whole[:_MARKER_MOST][::-1])
-        return
-    words = [f" {word}" if f" {word}" in pattern else word for word in pattern.split()]
-    longest = max(words, key=len)[:_MARKER_LEAST]
-    if len(longest) == _MARKER_LEAST:
-        yield REVERSED, longest[::-1]
-        if pack.code == "en" and longest.startswith(" "):
-            yield ROTATED, " " + fold(longest.translate(ROT13)).strip()
-    elif len(pattern) > (_MARKER_LEAST if longest.isascii() else _MARKER_LEAST_SHORT):
-        yield REVERSED, pattern[:_MARKER_MOST][::-1]
-
-
-def _edged(text: str) -> str:
-    """Folded, with the edges that it has."""
-    return (" " if text[0] == " " else "") + fold(text).strip() + (" " if text[-1] == " " else "")
-
-
-def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
-    order: dict[Meaning, int] = {}
-    numbers = array("H")
-    patterns = sorted(found)
-    for pattern in patterns:
-        numbers.append(order.setdefault(tuple(sorted(found[pattern].items())), len(order)))
-    machine = CharwiseDoubleArrayAhoCorasick(patterns or [_NOTHING])
-    return Table(machine.serialize(), numbers.tobytes(), tuple(order))
-
-
-# --- the compiled file ---------------------------------------------------------------------------------------------
-
-
-@cache
-def digest() -> str:
-    """The hash of every pack, and of the code that compiles them."""
-    sources = [*pack_files(), Path(__file__), *(Path(str(module.__file__)) for module in (concepts, normalise))]
-    whole = hashlib.sha256(f"{sys.implementation.cache_tag} {unicodedata.unidata_version}".encode())
-    for path in sources:
-        whole.update(hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()
-
-
-def _compile_all() -> dict[str, Any]:
-    packs = concepts.packs()
-    compiled = compile_packs(packs.values())
-    heads = [(p.code, p.name, p.scripts, p.refusal, p.common, p.common | _frequent(p)) for p in packs.values()]
-    tables = {"strict": tuple(compiled.strict), "loose": tuple(compiled.loose)}
-    return {"codes": compiled.codes, **tables, "languages": heads}
-
-
-def _frequent(pack: Pack) -> frozenset[str]:
-    """The words that come again and again in the pack's own sentences."""
-    sentences = chain.from_iterable((*pack.probes.values(), *pack.hard_negatives.values()))
-    words = Counter(chain.from_iterable(set(fold(sentence).split()) for sentence in sentences))
-    return frozenset(word for word, times in words.most_common(_FREQUENT) if times >= _FREQUENT_LEAST)
-
-
-def _parts(*names: str) -> list[Any]:
-    """Parts of the compiled packs, from the file where there is one."""
-    folder = PACKS / "__pycache__" / digest()[:32]
-    try:
-        return [marshal.loads((folder / name).read_bytes()) for name in names]  # noqa: S302  as trusted as a .pyc
-    except (OSError, ValueError, EOFError, TypeError):
-        made = _compile_all()
-        _write(folder, made)
-        return [made[name] for name in names]
-
-
-def _write(folder: Path, made: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, part in made.items():
-            draft = folder / f"{name}.{os.getpid()}"
-            draft.write_bytes(marshal.dumps(part))
-            draft.replace(folder / name)
+    compiled = compile_packs(packs)
+    return Lexicon(compiled.codes, {"strict": compiled.strict, "loose": compiled.loose}.__getitem__)
 
 
 @cache
 def languages() -> Mapping[str, Language]:
     """The languages that packs cover, by code."""
-    (heads,) = _parts("languages")
+    (heads,) = parts("languages")
     return {head[0]: Language(*head) for head in heads}
 
 
 @cache
+def signs() -> Signs:
+    return Signs(*parts("signs")[0])
+
+
+@cache
 def lexicon() -> Lexicon:
-    codes, strict, loose = _parts("codes", "strict", "loose")
-    return Lexicon(Compiled(codes, Table(*strict), Table(*loose)))
+    (codes,) = parts("codes")
+    return Lexicon(codes, lambda name: Table(*parts(name)[0]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import re2
 
-from guardrails import lexicon, rules
+from guardrails import compiling, rules
 from guardrails.detectors.topics import Topics
 from guardrails.lexicon import languages
 from guardrails.normalise import fold
@@ -46,7 +46,7 @@ def compile_policy(content: Mapping[str, Any], scope: str = "") -> Policy:
     except (TypeError, ValueError) as error:
         raise PolicyError("A guardrail policy holds only what JSON can hold.") from error
     names = _scopes_on_the_way(content, scope)
-    key = hashlib.sha256(f"{written}\n{names}\n{rules.digest()}\n{lexicon.digest()}".encode()).hexdigest()
+    key = hashlib.sha256(f"{written}\n{names}\n{rules.digest()}\n{compiling.digest()}".encode()).hexdigest()
     if (policy := _compiled.get(key)) is None:
         for other in _scopes(content):
             _policy(_overridden(content, [other]), key)  # a mistake in any of them is a mistake in the policy

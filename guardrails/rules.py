@@ -6,13 +6,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from guardrails.lexicon import ANY_LANGUAGE, LOAN, Hit, Scan, bit, mask
+from guardrails.compiling import LOAN
+from guardrails.lexicon import ANY_LANGUAGE, Hit, Scan, bit, mask
 from guardrails.marks import punctuation
 from guardrails.normalise import fold_lengths
 from guardrails.weighing import WEIGHTS
@@ -185,16 +186,15 @@ class Found:
         self._stops: list[int] | None = None
         self._scan, self._marks = scan, list(marks)
         self.present = scan.present | mask(hit.concept for hit in self._marks)
-        self._all: dict[str, list[Hit]] | None = None
         self._natives: tuple[list[int], list[list[int]]] | None = None
         self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
 
     def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
         """The term's hits, their starts, and the length of the longest."""
         if (kept := self._terms.get(term)) is None:
-            by_concept = self._by_concept()
-            found = [by_concept[concept] for concept in term if concept in by_concept]
-            hits = found[0] if len(found) == 1 else sorted(chain.from_iterable(found))
+            hits = self._scan.hits(mask(term))
+            if marks := [mark for mark in self._marks if mark.concept in term]:
+                hits = sorted([*hits, *marks])
             longest = max([end - start for start, end, _, _ in hits], default=0)
             kept = self._terms[term] = (hits, [start for start, _, _, _ in hits], longest)
         return kept
@@ -246,15 +246,16 @@ class Found:
     def _native(self) -> tuple[list[int], list[list[int]]]:
         """Where the words of no other language start, and the languages of 1, 2, 4, 8 … such words from each on."""
         if self._natives is None:
-            every = chain.from_iterable(self._by_concept().values())
-            hits = sorted(
-                (h.start, h.languages) for h in every if h.end - h.start >= _NATIVE and not h.languages & LOAN
-            )
+            hits = self._scan.natives(_NATIVE)
             levels = [[languages for _, languages in hits]]
             while len(last := levels[-1]) > (step := 1 << len(levels) - 1):
                 levels.append([one | other for one, other in zip(last, last[step:], strict=False)])
             self._natives = [start for start, _ in hits], levels
         return self._natives
+
+    def present_in(self, spoken: int) -> int:
+        """The mask of the concepts that there are words of those languages or marks for."""
+        return self._scan.present_in(spoken) | mask(mark.concept for mark in self._marks)
 
     def concepts_of(self, spoken: int) -> Iterator[tuple[int, int, int]]:
         """Where each word of those languages, each mark and sign starts and ends, and the mask of its concepts."""
@@ -262,13 +263,6 @@ class Found:
         for mark in self._marks:
             yield mark.start, mark.end, bit(mark.concept)
         yield from punctuation(self._source)
-
-    def _by_concept(self) -> dict[str, list[Hit]]:
-        if self._all is None:
-            self._all = {}
-            for hit in sorted([*self._scan.hits(), *self._marks]):
-                self._all.setdefault(hit.concept, []).append(hit)
-        return self._all
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

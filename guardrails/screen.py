@@ -16,7 +16,7 @@ from guardrails.detectors.grounding import ungrounded
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
-from guardrails.lexicon import REVERSED, ROTATED, Hit, Scan, bit, lexicon
+from guardrails.lexicon import SHORT, Hit, Scan, lexicon, signs
 from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
@@ -44,6 +44,7 @@ __all__ = [
 EXCERPT: Final = 200
 _AROUND = 60
 _MOST_FINDINGS = 40
+_MOST_ASKED = 2_000  # values looked for in the sources; more of them are nobody's answer
 _MOST_LOOKS = 8  # an address right behind an address, and so on
 _HIDDEN: Final = frozenset({"tags", "selectors"})
 _ENCODED: Final = frozenset({"base64", "hex", "percent", "escapes", "entities", "rot13", "reversed", "spaced"})
@@ -152,17 +153,25 @@ def readings(body: str, plain: View) -> Iterator[tuple[View, Scan, Iterator[Hit]
     """Every way to read a text, with its words and marks: as it stands, then with each disguise taken off."""
     scan = lexicon().scan(plain.text)
     yield plain, scan, marks(body)
-    for view in chain(views.disguised(body), _turned(body, scan)):
-        yield view, lexicon().scan(view.text, loose=view.loose), marks(view.source)
+    read = {plain.text}
+    for view in chain(views.disguised(body), _turned(body, plain, scan)):
+        if view.text not in read:
+            read.add(view.text)
+            yield view, lexicon().scan(view.text, loose=view.loose), marks(view.source)
 
 
-def _turned(body: str, scan: Scan) -> Iterator[View]:
+def _turned(body: str, plain: View, scan: Scan) -> Iterator[View]:
     """What only the words of the text itself can tell to be worth a look."""
-    if scan.clustered(REVERSED) or "\u202e" in body:
+    words, least = plain.text.split(), 1 if len(plain.text) <= SHORT else 2
+    if scan.backwards() or _count(words, signs().backwards) >= least or "\u202e" in body:
         yield views.turned(body)
         yield views.turned_words(body)
-    if scan.present & bit(ROTATED):
+    if _count(words, signs().rotated) >= least:
         yield views.rot13(body)
+
+
+def _count(words: Iterable[str], known: frozenset[str]) -> int:
+    return sum(map(known.__contains__, words))
 
 
 def regenerates(seen: Screening, policy: Policy) -> bool:
@@ -253,9 +262,10 @@ class _Work:
     def _weigh(self, view: View, words: Found, *, grey: bool) -> bool:
         """Where no rule is sure: whether the words weigh enough together, or so much that a judge is asked."""
         sure = self.stage == "inbound"  # documents are long, and speak of more
-        if not (sure or grey) or words.present.bit_count() < LEAST:
+        spoken = lexicon().with_english(self.language)
+        if not (sure or grey) or words.present_in(spoken).bit_count() < LEAST:
             return False
-        found = heaviest(words.concepts_of(lexicon().with_english(self.language)), len(view.text))
+        found = heaviest(words.concepts_of(spoken), len(view.text))
         if sure and found.weight >= SURE:
             self._report_once(self.policy.rules["words-together"], view, (found.start, found.end))
         elif grey and found.weight >= DOUBTFUL:
@@ -285,10 +295,15 @@ class _Work:
             return
         known = "\n".join(sources).casefold()
         bare = "".join(filter(str.isalnum, known))
+        asked: dict[str, bool] = {}
         for span in spans:
+            value = self.body[span.start : span.end]
             if span.kind == "secret":
                 self.span(span, "secret-out")
-            elif not same_as_in(self.body[span.start : span.end], span.kind, known, bare):
+                continue
+            if value not in asked:
+                asked[value] = len(asked) < _MOST_ASKED and same_as_in(value, span.kind, known, bare)
+            if not asked[value]:
                 self.span(span, f"{span.kind}-out")
 
     def leaks(self, system_prompt: str, canary: str, sources: Sequence[str]) -> None:

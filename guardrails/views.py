@@ -121,10 +121,12 @@ def leet(text: str) -> Iterator[View]:
 
 
 def _readings(word: str, table: Mapping[int, int]) -> Iterator[str]:
-    """A word with digits as it stands (`base64`), and in every reading."""
+    """A word with digits as it stands (`base64`), and in every other reading."""
     yield word
     if _LEET_SIGN.search(word):
-        yield _spelt(word, table)
+        spelt = _spelt(word, table)
+        if spelt != word:
+            yield spelt
         if "1" in word:
             yield _spelt(word.translate(_LEET_OTHER), table)
 

@@ -7,16 +7,17 @@ learned from one language holds in all. A sum of 0 is as likely an attack as not
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from guardrails.lexicon import bit, bits_of, mask, names
 
 WEIGHTS = Path(__file__).with_name("weights.json")
-STRETCH, STEP = 200, 100  # letters
+STEP = 100  # letters
+STRETCH = 2 * STEP
 SURE, DOUBTFUL = 1.0, 0.0
-LEAST = 4  # concepts: fewer hardly ever weigh enough, and most messages have no more
+LEAST = 2  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
 Words = tuple[int, int, int]  # start, end, mask of concepts
 
 
@@ -63,10 +64,10 @@ def shares(concepts: int) -> list[tuple[tuple[str, ...], float]]:
 
 
 def stretches(words: Iterable[Words], length: int) -> Iterator[tuple[int, int]]:
-    """Where each stretch begins, and the mask of its concepts; the last one reaches the end."""
-    last = max(0, -(-(length - STRETCH) // STEP))
-    masks = [0] * (last + 1)
+    """Where each stretch begins, and the mask of its concepts; each is two steps long, the last one reaches the end."""
+    steps = [0] * max(2, -(-length // STEP))
+    last = len(steps) - 1
     for start, end, concepts in words:
-        for at in range(max(0, (start - STRETCH) // STEP + 1), min(last, (end - 1) // STEP) + 1):
-            masks[at] |= concepts
-    return ((at * STEP, concepts) for at, concepts in enumerate(masks))
+        for step in range(start // STEP, min(last, (end - 1) // STEP) + 1):
+            steps[step] |= concepts
+    return ((at * STEP, one | other) for at, (one, other) in enumerate(pairwise(steps)))

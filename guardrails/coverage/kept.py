@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from django.utils import timezone
 
-from guardrails import lexicon, rules
+from guardrails import compiling, rules
 from guardrails.concepts import pack
 from guardrails.coverage import Cell, column
 from guardrails.coverage.disguises import DISGUISES, Probe, probes
@@ -14,7 +14,7 @@ from guardrails.models import CoverageResult
 
 def digest() -> str:
     """Of the rules and words that are in force."""
-    return hashlib.sha256(f"{rules.digest()}\n{lexicon.digest()}".encode()).hexdigest()
+    return hashlib.sha256(f"{rules.digest()}\n{compiling.digest()}".encode()).hexdigest()
 
 
 def check(codes: Iterable[str]) -> Iterator[str]:

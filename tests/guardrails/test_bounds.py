@@ -5,9 +5,11 @@ import base64
 import pytest
 
 from guardrails import languages, lexicon, marks, normalise, rules, screen, views
-from guardrails.concepts import packs
+from guardrails.compiling import LOAN
+from guardrails.concepts import Pack, packs
 from guardrails.detectors import leaks, personal
 from guardrails.lexicon import Hit
+from guardrails.normalise import fold
 from guardrails.rules import Effort, Found, matches
 from guardrails.screen import DEFAULT_POLICY, PolicyError, compile_policy, inbound, outbound, passage
 
@@ -57,15 +59,17 @@ def test_harmless_sentences_full_of_such_words_do_not_use_up_their_effort() -> N
 
 
 def test_the_languages_of_a_stretch_are_those_of_each_word_in_it() -> None:
-    scan = lexicon.lexicon().scan(" ")
-    words = [Hit(at * 40, at * 40 + 9, f"A{at}", 1 << at % 7) for at in range(60)]
-    found = Found(scan, words)
-    for start in range(0, 2_400, 130):
+    spoken = [Pack(f"l{at}", f"l{at}", ("Latin",), "No.", words={"A": (f"word{at}word",)}) for at in range(7)]
+    text = fold(" ".join(f"word{at % 7}word {'x' * 25}" for at in range(60)))
+    found = Found(lexicon.lexicon_of(spoken).scan(text), ())  # none of them is English
+    words = found.of(frozenset("A"))[0]
+    assert len(words) == 60
+    for start in range(0, len(text), 130):
         for end in (start + 10, start + 300, start + 900):
-            for language in range(7):  # English is none of them
-                shared = 1 << language | rules.LOAN
+            for language in range(7):
                 near = [hit for hit in words if start - 100 < hit.start < end + 100]
-                assert found.is_spoken(shared, start, end) is any(hit.languages & 1 << language for hit in near)
+                expected = any(hit.languages & 1 << language for hit in near)
+                assert found.is_spoken(1 << language | LOAN, start, end) is expected
 
 
 def test_the_neighbours_of_an_anchor_are_put_in_order_once_a_language(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,213 @@
+"""Packs compiled into tables that are read, not built: as Python compiles modules, into `packs/__pycache__`, under the
+hash of all that goes in. Where that folder cannot be written, each process compiles for itself, ten seconds long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import marshal
+import os
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+from unicodedata import normalize, unidata_version
+
+from daachorse import CharwiseDoubleArrayAhoCorasick
+
+from guardrails import concepts, normalise
+from guardrails.concepts import PACKS, Pack, pack_files, patterns_of
+from guardrails.normalise import ROT13, fold
+
+BACKWARDS = "@backwards"  # the concept of a word of a language without word edges, read backwards
+# Beside the languages: an English word that a pack has because people there use it. Such words alone are English, so
+# that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
+LOAN = 1 << 62
+LETTERS = 0xE000  # where the letters begin that stand for words: behind the surrogates
+_LOAN_LEAST = 3
+_LOOSE_LEAST, _LOOSE_MOST = 3, 6  # letters of a pattern without edges
+_BACKWARDS_LEAST_BARE, _BACKWARDS_MOST, _BACKWARDS_LEAST = 2, 9, 3
+_FREQUENT, _FREQUENT_LEAST = 150, 3
+_NOTHING = "\0"  # what no folded text has: an automaton must have a pattern
+
+Meaning = tuple[tuple[str, int], ...]  # (concept, languages), …
+_Patterns = dict[str, dict[str, int]]
+
+
+class Table(NamedTuple):
+    """Two automata as they are stored. `words` finds what is spelt, `phrases` what whole words say one after another,
+    each word a letter. For each pattern, four bytes: the number of its meaning; for those of `words`, also the letter
+    that it is in phrases; 0 where it has none."""
+
+    words: bytes
+    numbers: bytes
+    letters: bytes
+    phrases: bytes
+    phrase_numbers: bytes
+    meanings: tuple[Meaning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Tables of patterns: with word edges, and without (for text whose words were closed up)."""
+
+    codes: tuple[str, ...]
+    strict: Table
+    loose: Table
+
+
+def compile_packs(packs: Iterable[Pack]) -> Compiled:
+    strict: _Patterns = {}
+    loose: _Patterns = {}
+    codes = []
+    for at, pack in enumerate(packs):
+        codes.append(pack.code)
+        for concept, stems in pack.words.items():
+            patterns = _needed({pattern for stem in stems for pattern in patterns_of(pack, stem)})
+            for pattern in patterns:
+                _add(strict, pattern, concept, 1 << at | (LOAN if _is_english(pattern) else 0))
+                if not pack.spaces and len(pattern) >= _BACKWARDS_LEAST_BARE:
+                    _add(strict, pattern[:_BACKWARDS_MOST][::-1], BACKWARDS, 1 << at)
+            bodies = {pattern.replace(" ", "")[:_LOOSE_MOST] for pattern in patterns}
+            for body in _needed({body for body in bodies if len(body) >= _LOOSE_LEAST or not pack.spaces}):
+                _add(loose, body, concept, 1 << at)
+    return Compiled(tuple(codes), _table(strict), _table(loose))
+
+
+@cache
+def _is_english(pattern: str) -> bool:
+    from simplemma import is_known  # noqa: PLC0415  2 MB that only compiling needs
+
+    return pattern.isascii() and all(len(w) >= _LOAN_LEAST and is_known(w, lang="en") for w in pattern.split())
+
+
+def _add(table: _Patterns, pattern: str, concept: str, language: int) -> None:
+    meaning = table.setdefault(pattern, {})
+    meaning[concept] = meaning.get(concept, 0) | language
+
+
+def _needed(patterns: set[str]) -> list[str]:
+    """Without those that begin as another one does, or a word of which does: where they are, it is, too."""
+    return sorted(
+        pattern
+        for pattern in patterns
+        if not any(
+            pattern[start:end] in patterns
+            for start in (at for at, letter in enumerate(pattern) if at == 0 or letter == " ")
+            for end in range(start + 1, len(pattern) + (start > 0))
+        )
+    )
+
+
+def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
+    """Phrases of whole words apart from the rest: spelt out, they would be three quarters of all."""
+    meanings: dict[Meaning, int] = {}
+
+    def number(pattern: str) -> int:
+        return meanings.setdefault(tuple(sorted(found[pattern].items())), len(meanings) + 1) if pattern in found else 0
+
+    phrases = sorted(pattern for pattern in found if _is_phrase(pattern))
+    letters: dict[str, int] = {}
+    for word in chain.from_iterable(map(words_of, phrases)):
+        letters.setdefault(word, len(letters) + LETTERS)
+    words = sorted({*found, *letters}.difference(phrases))
+    spelt = ["".join(chr(letters[word]) for word in words_of(phrase)) for phrase in phrases]
+    return Table(
+        _machine(words),
+        array("I", map(number, words)).tobytes(),
+        array("I", (letters.get(word, 0) for word in words)).tobytes(),
+        _machine(spelt),
+        array("I", map(number, phrases)).tobytes(),
+        ((), *meanings),
+    )
+
+
+def _is_phrase(pattern: str) -> bool:
+    return pattern.startswith(" ") and pattern.endswith(" ") and " " in pattern.strip()
+
+
+def words_of(phrase: str) -> list[str]:
+    """Each word with its edges."""
+    return [f" {word} " for word in phrase.split()]
+
+
+def _machine(patterns: list[str]) -> bytes:
+    return CharwiseDoubleArrayAhoCorasick(patterns or [_NOTHING]).serialize()
+
+
+# --- the compiled file ---------------------------------------------------------------------------------------------
+
+
+@cache
+def digest() -> str:
+    """The hash of every pack, and of the code that compiles them."""
+    sources = [*pack_files(), Path(__file__), *(Path(str(module.__file__)) for module in (concepts, normalise))]
+    whole = hashlib.sha256(f"{sys.implementation.cache_tag} {unidata_version}".encode())
+    for path in sources:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def parts(*names: str) -> list[Any]:
+    """Parts of the compiled packs, from their files if they are there: codes, strict, loose, languages, signs."""
+    folder = PACKS / "__pycache__" / digest()[:32]
+    try:
+        return [marshal.loads((folder / name).read_bytes()) for name in names]  # noqa: S302  as trusted as a .pyc
+    except (OSError, ValueError, EOFError, TypeError):
+        made = _compile_all()
+        _write(folder, made)
+        return [made[name] for name in names]
+
+
+class Signs(NamedTuple):
+    """What tells that a text is written backwards, or in ROT13: folded words as no language writes them."""
+
+    backwards: frozenset[str]
+    rotated: frozenset[str]
+
+
+def _signs(packs: Mapping[str, Pack]) -> Signs:
+    written = set(chain.from_iterable(_words_of(pack) for pack in packs.values()))
+
+    def only_turned(packs: Iterable[Pack], turn: Callable[[str], str]) -> frozenset[str]:
+        words = chain.from_iterable(_words_of(pack, turn) for pack in packs)
+        return frozenset(word for word in words if len(word) >= _BACKWARDS_LEAST and word not in written)
+
+    return Signs(
+        only_turned((pack for pack in packs.values() if pack.spaces), lambda text: normalize("NFC", text)[::-1]),
+        only_turned((pack for pack in packs.values() if pack.code == "en"), lambda text: text.translate(ROT13)),
+    )
+
+
+def _words_of(pack: Pack, turn: Callable[[str], str] = str) -> Counter[str]:
+    """In how many of the pack's own sentences, turned so, each word stands."""
+    sentences = chain.from_iterable((*pack.probes.values(), *pack.hard_negatives.values()))
+    return Counter(chain.from_iterable(set(fold(turn(sentence)).split()) for sentence in sentences))
+
+
+def _compile_all() -> dict[str, Any]:
+    packs = concepts.packs()
+    compiled = compile_packs(packs.values())
+    heads = [(p.code, p.name, p.scripts, p.refusal, p.common, p.common | _frequent(p)) for p in packs.values()]
+    tables = {"strict": tuple(compiled.strict), "loose": tuple(compiled.loose)}
+    return {"codes": compiled.codes, **tables, "languages": heads, "signs": tuple(_signs(packs))}
+
+
+def _frequent(pack: Pack) -> frozenset[str]:
+    """The words that come again and again in the pack's own sentences."""
+    return frozenset(word for word, times in _words_of(pack).most_common(_FREQUENT) if times >= _FREQUENT_LEAST)
+
+
+def _write(folder: Path, made: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part in made.items():
+            draft = folder / f"{name}.{os.getpid()}"
+            draft.write_bytes(marshal.dumps(part))
+            draft.replace(folder / name)
