@@ -19,13 +19,14 @@ from guardrails.lexicon import languages
 DATA: Final = Path(
     os.environ.get("PILOTHOUSE_GUARDRAIL_DATA") or BASE.parent / "shared" / "data" / "guardrails" / "dev.jsonl.gz"
 )
-LEARNED: Final = ("a", "b", "c", "d")  # of `bench/sentences`, what packs were widened for and weights learned from
-KEPT: Final = ("e",)  # what only ever measures
+LEARNED: Final = ("a", "b", "c", "d", "e", "g")  # of `bench/sentences`, what packs were widened for and weights learned from
+KEPT: Final = ("f",)  # what only ever measures
 SENTENCES: Final = BASE / "bench" / "sentences"
 PACKS: Final = "packs"  # the set of the packs' own sentences
 HIJACKS: Final = frozenset({"goal_hijack", "override_or_leak", "Hijacking attacks", "instruction_override"})
 EXTRACTIONS: Final = frozenset({"sysprompt_leak", "prompt_extraction"})
 _HARD: Final = frozenset({"notinject", "wildguard_benign", "mitre_frr", "xsafety", PACKS})
+_HARMLESS: Final = ("ordinary", "hard", "tool_harmless")  # of our own sentences
 _STAGES: Final = {"input": "inbound", "tool": "passage", "output": "outbound"}
 
 
@@ -72,7 +73,7 @@ def _lines(path: Path) -> list[str]:
 def _own(set_: str, code: str, entry: Mapping[str, str]) -> Row:
     kind = entry["kind"]
     stage = "passage" if kind.startswith("tool") else "inbound"
-    return Row(set_, "benign" if kind in ("ordinary", "hard") else "attack", kind, stage, code, entry["text"])
+    return Row(set_, "benign" if kind in _HARMLESS else "attack", kind, stage, code, entry["text"])
 
 
 def row_of(entry: Mapping[str, Any]) -> Row:
