@@ -19,8 +19,9 @@ from guardrails.lexicon import languages
 DATA: Final = Path(
     os.environ.get("PILOTHOUSE_GUARDRAIL_DATA") or BASE.parent / "shared" / "data" / "guardrails" / "dev.jsonl.gz"
 )
-LEARNED: Final = ("a", "b", "c", "d", "e", "g")  # of `bench/sentences`, what packs were widened for and weights learned from
-KEPT: Final = ("f",)  # what only ever measures
+# Of `bench/sentences`: what packs were widened for and weights learned from, and what only ever measures.
+LEARNED: Final = ("a", "b", "c", "d", "e", "g")
+KEPT: Final = ("f",)
 SENTENCES: Final = BASE / "bench" / "sentences"
 PACKS: Final = "packs"  # the set of the packs' own sentences
 HIJACKS: Final = frozenset({"goal_hijack", "override_or_leak", "Hijacking attacks", "instruction_override"})
@@ -45,7 +46,7 @@ class Row:
     @property
     def hard(self) -> bool:
         """Harmless, but about security or prompts, or in words that attacks use."""
-        return self.label == "benign" and (self.set in _HARD or self.family == "hard")
+        return self.label == "benign" and (self.set in _HARD or self.family in ("hard", "tool_harmless"))
 
     @property
     def has_pack(self) -> bool:

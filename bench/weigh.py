@@ -1,6 +1,6 @@
 """Make `guardrails/weights.json` anew, from the development data, the packs' own sentences, and `bench/sentences`.
 
-`python -m bench.weigh`, in an environment that has scikit-learn, too; half a minute. Needed after packs or concepts
+`python -m bench.weigh`, in an environment that has scikit-learn, too; a minute. Needed after packs or concepts
 change much.
 """
 
@@ -20,17 +20,20 @@ import numpy as np
 from scipy.sparse import csr_matrix  # neither is among our requirements
 from sklearn.linear_model import LogisticRegression
 
-from bench.guardrails_rows import LEARNED, Row, development, of_packs, own_sentences
+from bench.guardrails_rows import LEARNED, PACKS, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
+from guardrails.concepts import packs
 from guardrails.lexicon import bit, bits_of, lexicon
 from guardrails.marks import PUNCTUATION, marks
 from guardrails.rules import Found, concept_rules
 from guardrails.weighing import WEIGHTS, stretches
 
 HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
+OURS: Final = 10  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.25  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
+_ALSO_BROUGHT: Final = frozenset(f"own-{name}" for name in LEARNED)  # whose harmless messages are documents, too
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
 
 
@@ -49,7 +52,8 @@ def example(row: Row) -> Example:
     found = Found(words.scan(view.text), marks(body), body)
     code = languages.detect(body).code
     masks = {mask for _, mask in stretches(found.concepts_of(words.with_english(code)), len(view.text))}
-    return Example(row.label == "attack", HARDER if row.hard else 1, tuple(sorted(masks)))
+    counts = (OURS if row.set == PACKS else HARDER) if row.hard else 1
+    return Example(row.label == "attack", counts, tuple(sorted(masks)))
 
 
 def as_unseen(one: Example, chance: random.Random) -> Iterator[Example]:
@@ -109,16 +113,22 @@ def fitted(examples: Sequence[Example], features: Features) -> Any:
     return model
 
 
-def main() -> None:
-    rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
-    features = Features(sorted(PUNCTUATION.union(*(rule.concepts for rule in concept_rules()))))
+def learned(rows: Iterable[Row], features: Features) -> dict[str, Any]:
     chance = random.Random(1)  # noqa: S311  the same every time
     seen = (example(row) for row in rows if row.label != "mixed")
-    told = features.told(fitted([copy for one in seen for copy in as_unseen(one, chance)], features))
+    return features.told(fitted([copy for one in seen for copy in as_unseen(one, chance)], features))
+
+
+def main() -> None:
+    rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
+    brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _ALSO_BROUGHT)]
+    rules = (rule.concepts for rule in concept_rules())
+    features = Features(sorted(PUNCTUATION.union(*rules, *(pack.words for pack in packs().values()))))
+    told = {"inbound": learned(rows, features), "passage": learned(brought, features)}
     Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(
-        f"{len(rows):,} texts; {len(told['concepts'])} concepts and {len(told['pairs'])} pairs have a weight.\n"
-    )
+    for stage, of in (("inbound", rows), ("passage", brought)):
+        concepts, pairs = (len(told[stage][name]) for name in ("concepts", "pairs"))
+        sys.stdout.write(f"{stage}: {len(of):,} texts; {concepts} concepts and {pairs} pairs have a weight.\n")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ _LOAN_LEAST = 3
 _LOOSE_LEAST, _LOOSE_MOST = 3, 6  # letters of a pattern without edges
 _BACKWARDS_LEAST_BARE, _BACKWARDS_MOST, _BACKWARDS_LEAST = 2, 9, 3
 _FREQUENT, _FREQUENT_LEAST = 150, 3
+_GROUPS = 1_200
 _NOTHING = "\0"  # what no folded text has: an automaton must have a pattern
 
 Meaning = tuple[tuple[str, int], ...]  # (concept, languages), …
@@ -155,7 +156,8 @@ def digest() -> str:
 
 
 def parts(*names: str) -> list[Any]:
-    """Parts of the compiled packs, from their files if they are there: codes, strict, loose, languages, signs."""
+    """Parts of the compiled packs, from their files if they are there: codes, strict, loose, languages, signs,
+    spelling."""
     folder = PACKS / "__pycache__" / digest()[:32]
     try:
         return [marshal.loads((folder / name).read_bytes()) for name in names]  # noqa: S302  as trusted as a .pyc
@@ -185,10 +187,25 @@ def _signs(packs: Mapping[str, Pack]) -> Signs:
     )
 
 
+def _spelling(packs: Iterable[Pack]) -> dict[str, int]:
+    """By group of three letters and edges, a bit for each language whose sentences it is usual in."""
+    usual: dict[str, int] = {}
+    for at, pack in enumerate(packs):
+        folded = map(fold, _sentences(pack))
+        groups = Counter(chain.from_iterable((text[i : i + 3] for i in range(len(text) - 2)) for text in folded))
+        for group, times in groups.most_common(_GROUPS):
+            if times > 1:
+                usual[group] = usual.get(group, 0) | 1 << at
+    return usual
+
+
+def _sentences(pack: Pack) -> Iterable[str]:
+    return chain.from_iterable((*pack.probes.values(), *pack.hard_negatives.values()))
+
+
 def _words_of(pack: Pack, turn: Callable[[str], str] = str) -> Counter[str]:
     """In how many of the pack's own sentences, turned so, each word stands."""
-    sentences = chain.from_iterable((*pack.probes.values(), *pack.hard_negatives.values()))
-    return Counter(chain.from_iterable(set(fold(turn(sentence)).split()) for sentence in sentences))
+    return Counter(chain.from_iterable(set(fold(turn(sentence)).split()) for sentence in _sentences(pack)))
 
 
 def _compile_all() -> dict[str, Any]:
@@ -196,7 +213,8 @@ def _compile_all() -> dict[str, Any]:
     compiled = compile_packs(packs.values())
     heads = [(p.code, p.name, p.scripts, p.refusal, p.common, p.common | _frequent(p)) for p in packs.values()]
     tables = {"strict": tuple(compiled.strict), "loose": tuple(compiled.loose)}
-    return {"codes": compiled.codes, **tables, "languages": heads, "signs": tuple(_signs(packs))}
+    others = {"signs": tuple(_signs(packs)), "spelling": _spelling(packs.values())}
+    return {"codes": compiled.codes, **tables, "languages": heads, **others}
 
 
 def _frequent(pack: Pack) -> frozenset[str]:

@@ -9,14 +9,14 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Final
 
-from guardrails import normalise, screen, weighing
+from guardrails import normalise, screen
 from guardrails.compiling import LOAN
 from guardrails.lexicon import Hit, lexicon
 from guardrails.normalise import View
 from guardrails.policy import Policy
 from guardrails.rules import Found, Rule, matches
 from guardrails.screen import Screening, Seen
-from guardrails.weighing import DOUBTFUL, LEAST, SURE, heaviest
+from guardrails.weighing import DOUBTFUL, LEAST, SURE, weights
 
 STAGES: Final = ("inbound", "outbound", "passage", "tool")
 LETTERS: Final = 600
@@ -151,16 +151,17 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
         rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
         words = _words(view.text, sorted([*scan.hits(), *hits]))
         settled = any(not match.rule.grey for match in rules)
-        together = None if settled else _together(view, found, body, seen.language)
+        together = None if settled else _together(view, found, body, seen.language, stage)
         yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules), together)
 
 
-def _together(view: View, found: Found, body: str, language: str) -> Together | None:
+def _together(view: View, found: Found, body: str, language: str, stage: str) -> Together | None:
     spoken = lexicon().with_english(language)
     if found.present_in(spoken).bit_count() < LEAST:
         return None
-    stretch = heaviest(found.concepts_of(spoken), len(view.text))
-    shares = tuple(Share(concepts, weight) for concepts, weight in weighing.shares(stretch.concepts)[:_MOST_SHARES])
+    weigh = weights(stage)
+    stretch = weigh.heaviest(found.concepts_of(spoken), len(view.text))
+    shares = tuple(Share(concepts, weight) for concepts, weight in weigh.shares(stretch.concepts)[:_MOST_SHARES])
     return Together(stretch.weight, _quote(view, (stretch.start, stretch.end), body), shares)
 
 

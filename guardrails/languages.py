@@ -14,17 +14,19 @@ import fasttext
 
 from guardrails.lexicon import languages
 from guardrails.normalise import fold, forget
+from guardrails.spelling import looks_like
 
 UNKNOWN = "?"
 _BEYOND_LATIN = re.compile("[^\x00-\u024f\u1e00-\u1eff\u2000-\u20cf]")
 _DIGIT = re.compile(r"\d")
 _ODD, _ODD_SIGN = re.compile(r"\d|@|://|[#=*_~-]{2}"), re.compile(r"[\d@:#=*_~-]")  # a search for one of a few is quick
+_JSON = re.compile(r'"\s*[:,]\s*|[{}\[\]"]')
 _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
 _GOES_ON = 0.3
 _PLAINLY, _LONGER = 0.45, 0.2
 _LIKELY = 0.5
-_UNSURE, _SOME, _SHORT_WORD = 0.5, 0.2, 2
+_UNSURE, _SOME, _MANY, _SHORT_WORD = 0.5, 0.2, 1 / 3, 2
 _WINDOW, _WINDOWS = 160, 24
 _GUESSES = 10
 _ENOUGH = 80  # letters of words here and there, to be sure of a text in one language
@@ -151,7 +153,7 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
-def _speaks(words: list[str], codes: AbstractSet[str], share: float = 1 / 3) -> str | None:
+def _speaks(words: list[str], codes: AbstractSet[str], share: float = _MANY) -> str | None:
     """The covered language whose commonest words make up that share of these."""
     best, most = None, 0
     for code, common in _common_words().items():
@@ -201,7 +203,7 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
         if shares[best] < _UNMIXED and letters >= 2 * _MIXED_LETTERS:
             return _halves(text, spoken)
         if ours < _UNSURE and letters >= _SURE_LETTERS:  # it looks like nothing that the model knows
-            code = _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, _SOME)
+            code = _unknown_to_the_model(text, words, spoken, _SOME)
             return Guess(code, covered=True) if code else Guess(UNKNOWN, covered=False)
         return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
     if letters < _SURE_LETTERS or best in languages():
@@ -214,8 +216,13 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
             if shares[best] < sure and letters < _SURE_LETTERS
             else Guess(best, covered=False)
         )
-    code = _speaks([word for word in words if len(word) > _SHORT_WORD], spoken) if shares[best] < _LIKELY else None
+    code = _unknown_to_the_model(text, words, spoken, _MANY) if shares[best] < _LIKELY else None
     return Guess(code, covered=True) if code else Guess(best, covered=False)
+
+
+def _unknown_to_the_model(text: str, words: list[str], spoken: AbstractSet[str], share: float) -> str | None:
+    """The language by its commonest words, or by its letters."""
+    return _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, share) or looks_like(text, spoken)
 
 
 def _only(text: str, spoken: AbstractSet[str]) -> tuple[str, dict[str, float]]:
@@ -241,8 +248,9 @@ def _halves(text: str, spoken: AbstractSet[str]) -> Guess:
 
 
 def _prose(text: str) -> str:
-    """The text without code, addresses, links, numbers, lines and codes such as KT-900: they are of no language."""
+    """The text without what is of no language: code, JSON's signs, addresses, links, numbers, lines, codes (KT-900)."""
     outside = " ".join(text.split("```")[::2]) if "```" in text else text
+    outside = _JSON.sub(" ", outside) if '":' in outside else outside
     words = outside.split()
     if _ODD_SIGN.search(outside) and _ODD.search(outside):
         words = [word if word.isalpha() or not _ODD.search(word) else _bare(word) for word in words]

@@ -317,7 +317,7 @@ DETECTOR_RULES: tuple[Rule, ...] = (
     _detector("unsafe-link", "unsafe_link", "high", outbound="redact"),
     _detector("out-of-scope", "out_of_scope", "medium", outbound="escalate"),
     _detector("ungrounded", "ungrounded", "medium", outbound="escalate"),
-    _detector("words-together", "instruction_override", "medium", inbound="block"),
+    _detector("words-together", "instruction_override", "medium", inbound="block", passage="block"),
     Rule("words-together-grey", 1, "instruction_override", "low", {"inbound": "allow", "passage": "allow"}, grey=True),
     _detector("judged-attack", "judged", "high", inbound="block", passage="block"),
     _detector("judge-failed", "judge_failed", "medium", inbound="escalate", passage="escalate"),

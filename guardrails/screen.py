@@ -22,7 +22,7 @@ from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
 from guardrails.rules import ACTIONS, Action, Effort, Found, Rule, Severity, matches
-from guardrails.weighing import DOUBTFUL, LEAST, SURE, heaviest
+from guardrails.weighing import DOUBTFUL, LEAST, SURE, weights
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -261,16 +261,15 @@ class _Work:
 
     def _weigh(self, view: View, words: Found, *, grey: bool) -> bool:
         """Where no rule is sure: whether the words weigh enough together, or so much that a judge is asked."""
-        sure = self.stage == "inbound"  # documents are long, and speak of more
         spoken = lexicon().with_english(self.language)
-        if not (sure or grey) or words.present_in(spoken).bit_count() < LEAST:
+        if words.present_in(spoken).bit_count() < LEAST:
             return False
-        found = heaviest(words.concepts_of(spoken), len(view.text))
-        if sure and found.weight >= SURE:
+        found = weights(self.stage).heaviest(words.concepts_of(spoken), len(view.text))
+        if found.weight >= SURE:
             self._report_once(self.policy.rules["words-together"], view, (found.start, found.end))
         elif grey and found.weight >= DOUBTFUL:
             self._report_once(self.policy.rules["words-together-grey"], view, (found.start, found.end))
-        return sure and found.weight >= SURE
+        return found.weight >= SURE
 
     def _report_once(self, rule: Rule, view: View, place: tuple[int, int]) -> None:
         if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):
