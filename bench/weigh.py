@@ -12,7 +12,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,16 +23,15 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.guardrails_rows import LEARNED, PACKS, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
-from guardrails.concepts import packs
-from guardrails.lexicon import bit, bits_of, lexicon
-from guardrails.marks import PUNCTUATION, marks
-from guardrails.rules import Found, concept_rules
-from guardrails.weighing import WEIGHTS, stretches
+from guardrails.lexicon import bits_of, lexicon
+from guardrails.marks import marks
+from guardrails.rules import Found
+from guardrails.weighing import WEIGHTS, Feature, Words, features, named, stretches
 
 HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
 OURS: Final = 10  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
-STRENGTH: Final = 0.25  # of what speaks for a weight, against its being 0
+STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
 _ALSO_BROUGHT: Final = frozenset(f"own-{name}" for name in LEARNED)  # whose harmless messages are documents, too
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
@@ -39,96 +39,101 @@ FORGOTTEN: Final = 0.3  # of the concepts of a copy
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text: the masks of its stretches."""
+    """One text: where the concepts of its words stand, and how many letters it has."""
 
     attack: bool
     counts: int
-    masks: tuple[int, ...]
+    words: tuple[Words, ...]
+    length: int
 
 
 def example(row: Row) -> Example:
     body = normalise.bounded(row.text)
     view, words = normalise.plain(body), lexicon()
     found = Found(words.scan(view.text), marks(body), body)
-    code = languages.detect(body).code
-    masks = {mask for _, mask in stretches(found.concepts_of(words.with_english(code)), len(view.text))}
+    spoken = words.with_english(languages.detect(body).code)
     counts = (OURS if row.set == PACKS else HARDER) if row.hard else 1
-    return Example(row.label == "attack", counts, tuple(sorted(masks)))
+    return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), len(view.text))
 
 
 def as_unseen(one: Example, chance: random.Random) -> Iterator[Example]:
     """The example, then copies that lack some concepts: packs know these texts' words, and of others' only a part."""
     yield one
+    every = bits_of(reduce(or_, (concepts for _, _, concepts in one.words), 0))
     for _ in range(COPIES):
-        yield replace(one, masks=tuple(sorted({_partly(concepts, chance) for concepts in one.masks})))
+        kept = sum(concept for concept in every if chance.random() >= FORGOTTEN)
+        yield replace(one, words=tuple((start, end, concepts & kept) for start, end, concepts in one.words))
 
 
-def _partly(concepts: int, chance: random.Random) -> int:
-    return sum(one for one in bits_of(concepts) if chance.random() >= FORGOTTEN)
+class Columns(dict[Feature, int]):
+    """A column for each feature that there is."""
 
+    def __missing__(self, one: Feature) -> int:
+        self[one] = len(self)
+        return self[one]
 
-class Features:
-    """Columns for each concept and each pair of them."""
+    def of(self, one: Example) -> list[tuple[int, ...]]:
+        """Of each stretch."""
+        return sorted({tuple(sorted(map(self.__getitem__, features(s)))) for s in stretches(one.words, one.length)})
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-        self.bits = [bit(name) for name in names]
-
-    def matrix(self, masks: Iterable[int]) -> Any:
+    def matrix(self, stretches: Iterable[Sequence[int]]) -> Any:
         columns: list[int] = []
         ends = [0]
-        for mask in masks:
-            own = [at for at, one in enumerate(self.bits) if mask & one]
-            columns += own
-            columns += [len(self.names) * (1 + one) + other for one, other in combinations(own, 2)]
+        for stretch in stretches:
+            columns += stretch
             ends.append(len(columns))
-        size = len(self.names) * (1 + len(self.names))
-        return csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(ends) - 1, size))
+        return csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape=(len(ends) - 1, len(self)))
 
     def told(self, model: Any) -> dict[str, Any]:
         """What `guardrails.weighing` reads."""
-        weights = {int(at): round(float(model.coef_[0][at]), 3) for at in np.flatnonzero(model.coef_[0])}
-        count = len(self.names)
-        pairs = {
-            f"{self.names[at // count - 1]} {self.names[at % count]}": weight
-            for at, weight in weights.items() if at >= count
-        }  # fmt: skip
-        alone = {self.names[at]: weight for at, weight in weights.items() if at < count}
-        return {"bias": round(float(model.intercept_[0]), 3), "concepts": alone, "pairs": pairs}
+        told: dict[str, Any] = {"bias": round(float(model.intercept_[0]), 3)}
+        for one, column in self.items():
+            if weight := round(float(model.coef_[0][column]), 3):
+                kind, concepts = named(one)
+                told.setdefault(kind, {})[" ".join(concepts)] = weight
+        return told
 
 
-def fitted(examples: Sequence[Example], features: Features) -> Any:
-    attacks = [one.masks for one in examples if one.attack and one.masks]
-    harmless: Counter[int] = Counter()
+def fitted(examples: Iterable[Example], columns: Columns) -> Any:
+    attacks: list[list[tuple[int, ...]]] = []
+    harmless: Counter[tuple[int, ...]] = Counter()
     for one in examples:
+        stretches = columns.of(one)
         if not one.attack:
-            harmless.update(dict.fromkeys(one.masks, one.counts))
-    taken = [max(masks, key=int.bit_count) for masks in attacks]
+            harmless.update(dict.fromkeys(stretches, one.counts))
+        elif any(stretches):
+            attacks.append(stretches)
+    taken = [max(stretches, key=len) for stretches in attacks]
     for _ in range(ROUNDS):
         wanted = np.r_[np.ones(len(taken)), np.zeros(len(harmless))]
         counts = np.r_[np.ones(len(taken)), np.array(list(harmless.values()), float)]
         model = LogisticRegression(C=STRENGTH, max_iter=300, solver="liblinear", penalty="l1", random_state=0)
-        model.fit(features.matrix([*taken, *harmless]), wanted, sample_weight=counts)
-        taken = [masks[int(np.argmax(model.decision_function(features.matrix(masks))))] for masks in attacks]
+        model.fit(columns.matrix([*taken, *harmless]), wanted, sample_weight=counts)
+        taken = [_heaviest(stretches, model, columns) for stretches in attacks]
     return model
 
 
-def learned(rows: Iterable[Row], features: Features) -> dict[str, Any]:
+def _heaviest(stretches: Sequence[tuple[int, ...]], model: Any, columns: Columns) -> tuple[int, ...]:
+    if len(stretches) == 1:
+        return stretches[0]
+    return stretches[int(np.argmax(model.decision_function(columns.matrix(stretches))))]
+
+
+def learned(rows: Iterable[Row]) -> dict[str, Any]:
+    columns = Columns()
     chance = random.Random(1)  # noqa: S311  the same every time
     seen = (example(row) for row in rows if row.label != "mixed")
-    return features.told(fitted([copy for one in seen for copy in as_unseen(one, chance)], features))
+    return columns.told(fitted((copy for one in seen for copy in as_unseen(one, chance)), columns))
 
 
 def main() -> None:
     rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
     brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _ALSO_BROUGHT)]
-    rules = (rule.concepts for rule in concept_rules())
-    features = Features(sorted(PUNCTUATION.union(*rules, *(pack.words for pack in packs().values()))))
-    told = {"inbound": learned(rows, features), "passage": learned(brought, features)}
+    told = {"inbound": learned(rows), "passage": learned(brought)}
     Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
     for stage, of in (("inbound", rows), ("passage", brought)):
-        concepts, pairs = (len(told[stage][name]) for name in ("concepts", "pairs"))
-        sys.stdout.write(f"{stage}: {len(of):,} texts; {concepts} concepts and {pairs} pairs have a weight.\n")
+        kinds = {kind: len(table) for kind, table in told[stage].items() if kind != "bias"}
+        sys.stdout.write(f"{stage}: {len(of):,} texts; features with a weight: {kinds}.\n")
 
 
 if __name__ == "__main__":

@@ -53,8 +53,9 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a concept, or two of them together, adds to the weight of a stretch."""
+    """What a concept, or two of them together, adds to the weight of a stretch. `kind`: see `weighing.named`."""
 
+    kind: str
     concepts: tuple[str, ...]
     weight: float
 
@@ -160,9 +161,9 @@ def _together(view: View, found: Found, body: str, language: str, stage: str) ->
     if found.present_in(spoken).bit_count() < LEAST:
         return None
     weigh = weights(stage)
-    stretch = weigh.heaviest(found.concepts_of(spoken), len(view.text))
-    shares = tuple(Share(concepts, weight) for concepts, weight in weigh.shares(stretch.concepts)[:_MOST_SHARES])
-    return Together(stretch.weight, _quote(view, (stretch.start, stretch.end), body), shares)
+    heaviest = weigh.heaviest(found.concepts_of(spoken), len(view.text))
+    shares = tuple(Share(*share) for share in weigh.shares(heaviest.stretch)[:_MOST_SHARES])
+    return Together(heaviest.weight, _quote(view, (heaviest.start, heaviest.end), body), shares)
 
 
 def _match(

@@ -1,14 +1,15 @@
 """What the concepts of a stretch weigh together, where they are none of the rules' combinations.
 
-The weights (`weights.json`, made by `bench/weigh.py`) are of concepts and of pairs of them, never of words, so what was
-learned from one language holds in all. Messages have theirs, and so has what documents and tools bring, in which nobody
-should ask an assistant for anything. A sum of 0 is as likely an attack as not, among the texts it was made from.
+The weights (`weights.json`, made by `bench/weigh.py`) are of concepts, of pairs of them, of concepts that a message
+begins with, and of one concept right behind another, never of words: what was learned from one language holds in all.
+Messages have theirs, and so has what documents and tools bring, in which nobody should ask an assistant for anything.
+A sum of 0 is as likely an attack as not, among the texts it was made from.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from itertools import combinations, pairwise
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,60 +20,138 @@ STEP = 100  # letters
 STRETCH = 2 * STEP
 SURE, DOUBTFUL = 1.0, 0.0
 LEAST = 2  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
+_FIRST, _EARLY = 2, 25  # letters before what a message begins with, and before what comes early in it
+_BEHIND = 15  # letters between a word and one right behind it
+_MOST_IN_ROWS, _MOST_NEAR = 1_000, 12  # words, so that no text can keep this busy
 Words = tuple[int, int, int]  # start, end, mask of concepts
+# A concept's bit, two of them in one mask, ("first" or "early", a bit), or (a bit, that of the concept right behind).
+Feature = int | tuple[str | int, int]
+
+
+class Stretch(NamedTuple):
+    """Where it begins; the masks of its concepts, of those that the text begins with, and of those early in the text;
+    of words right behind each other, the masks of both."""
+
+    at: int
+    concepts: int
+    first: int = 0
+    early: int = 0
+    rows: frozenset[tuple[int, int]] = frozenset()
 
 
 class Weighed(NamedTuple):
-    """The sum of a stretch's weights, where it is in its view, and the mask of its concepts."""
+    """The sum of a stretch's weights, where it is in its view, and what is in it."""
 
     weight: float
     start: int
     end: int
-    concepts: int
+    stretch: Stretch
 
 
 class Weights:
-    """What each concept weighs, and each pair beside that, by their mask, and what any stretch does."""
+    """What each feature of a stretch adds, and what any stretch weighs."""
 
-    def __init__(self, bias: float, concepts: Mapping[str, float], pairs: Mapping[str, float]) -> None:
+    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]]) -> None:
+        """`of`: by kind of feature and the names of its concepts."""
         self._bias = bias
-        self._of = {bit(concept): weight for concept, weight in concepts.items()}
-        self._of.update({mask(pair.split(" ")): weight for pair, weight in pairs.items()})
+        self._of = {feature(kind, name): weight for kind, table in of.items() for name, weight in table.items()}
 
-    def of(self, concepts: int) -> float:
-        """The sum for a mask of concepts."""
-        total, weights = self._bias, self._of
-        ones = bits_of(concepts)
-        for one in ones:
-            total += weights.get(one, 0.0)
-        for one, other in combinations(ones, 2):
-            total += weights.get(one | other, 0.0)
-        return total
+    def of(self, stretch: Stretch) -> float:
+        weights = self._of
+        return self._bias + sum(weights.get(one, 0.0) for one in features(stretch))
 
-    def shares(self, concepts: int) -> list[tuple[tuple[str, ...], float]]:
-        """What each concept and each pair adds to the weight of a mask, the largest shares first."""
-        found = [(names(one), weight) for one, weight in self._of.items() if weight and one & concepts == one]
-        return [(tuple(sorted(of)), weight) for of, weight in sorted(found, key=lambda share: -abs(share[1]))]
+    def shares(self, stretch: Stretch) -> list[tuple[str, tuple[str, ...], float]]:
+        """What each feature adds, its kind and the names of its concepts, the largest shares first."""
+        found = [(*named(one), self._of[one]) for one in features(stretch) if self._of.get(one)]
+        return sorted(found, key=lambda share: -abs(share[-1]))
 
     def heaviest(self, words: Iterable[Words], length: int) -> Weighed:
-        """The heaviest stretch of a view of that many letters; stretches with the same concepts are weighed once."""
-        places = {concepts: at for at, concepts in stretches(words, length)}
-        weight, at, concepts = max((self.of(concepts), at, concepts) for concepts, at in places.items())
-        return Weighed(weight, at, min(at + STRETCH, length), concepts)
+        """The heaviest stretch of a view of that many letters; stretches of the same are weighed once."""
+        alike = {stretch[1:]: stretch for stretch in stretches(words, length)}
+        weight, stretch = max((self.of(stretch), stretch) for stretch in alike.values())
+        return Weighed(weight, stretch.at, min(stretch.at + STRETCH, length), stretch)
 
 
 @cache
 def weights(stage: str) -> Weights:
     """Those of a stage: what a tool says is weighed as a document is."""
     content = json.loads(WEIGHTS.read_text())["inbound" if stage == "inbound" else "passage"]
-    return Weights(content["bias"], content["concepts"], content["pairs"])
+    return Weights(content.pop("bias"), content)
 
 
-def stretches(words: Iterable[Words], length: int) -> Iterator[tuple[int, int]]:
-    """Where each stretch begins, and the mask of its concepts; each is two steps long, the last one reaches the end."""
-    steps = [0] * max(2, -(-length // STEP))
-    last = len(steps) - 1
+def features(stretch: Stretch) -> Iterator[Feature]:
+    """All that may weigh in a stretch, each once."""
+    ones = bits_of(stretch.concepts)
+    yield from ones
+    for one, other in combinations(ones, 2):
+        yield one | other
+    for one in bits_of(stretch.first):
+        yield "first", one
+    for one in bits_of(stretch.early):
+        yield "early", one
+    yield from {pair for before, behind in stretch.rows for pair in product(bits_of(before), bits_of(behind))}
+
+
+def feature(kind: str, name: str) -> Feature:
+    """What `named` tells of."""
+    concepts = name.split(" ")
+    match kind:
+        case "concepts" | "pairs":
+            return mask(concepts)
+        case "behind":
+            return bit(concepts[0]), bit(concepts[1])
+    return kind, bit(name)
+
+
+def named(one: Feature) -> tuple[str, tuple[str, ...]]:
+    """The kind of a feature and the names of its concepts: `concepts`, `pairs`, `first`, `early`, `behind`."""
+    match one:
+        case int():
+            concepts = tuple(sorted(names(one)))
+            return "concepts" if len(concepts) == 1 else "pairs", concepts
+        case str() as kind, concept:
+            return kind, tuple(names(concept))
+        case before, behind:
+            return "behind", (*names(int(before)), *names(behind))
+
+
+def stretches(words: Iterable[Words], length: int) -> Iterator[Stretch]:
+    """Each two steps of a view, the last of which reach its end."""
+    placed: dict[tuple[int, int], int] = {}
     for start, end, concepts in words:
+        placed[start, end] = placed.get((start, end), 0) | concepts
+    steps = [0] * max(2, -(-length // STEP))
+    rows: list[frozenset[tuple[int, int]]] = [frozenset()] * len(steps)
+    last = len(steps) - 1
+    for (start, end), concepts in placed.items():
         for step in range(start // STEP, min(last, (end - 1) // STEP) + 1):
             steps[step] |= concepts
-    return ((at * STEP, one | other) for at, (one, other) in enumerate(pairwise(steps)))
+    for step, pairs in _rows(sorted(placed.items())[:_MOST_IN_ROWS]).items():
+        rows[min(step, last)] |= pairs
+    first, early = _opening(placed)
+    yield Stretch(0, steps[0] | steps[1], first, early, rows[0] | rows[1])
+    for at in range(1, last):
+        yield Stretch(at * STEP, steps[at] | steps[at + 1], rows=rows[at] | rows[at + 1])
+
+
+def _opening(placed: Mapping[tuple[int, int], int]) -> tuple[int, int]:
+    """The masks of what the text begins with, and of what comes early."""
+    first = early = 0
+    for (start, _), concepts in placed.items():
+        if start <= _FIRST:
+            first |= concepts
+        elif start <= _EARLY:
+            early |= concepts
+    return first, early
+
+
+def _rows(words: list[tuple[tuple[int, int], int]]) -> dict[int, set[tuple[int, int]]]:
+    """By the step that the first of two words begins in, the masks of words right behind each other."""
+    found: dict[int, set[tuple[int, int]]] = {}
+    for at, ((start, end), concepts) in enumerate(words):
+        for (other, _), behind in words[at + 1 : at + 1 + _MOST_NEAR]:
+            if other > end + _BEHIND:
+                break
+            if other >= end - 1:
+                found.setdefault(start // STEP, set()).add((concepts, behind))
+    return found
