@@ -11,7 +11,7 @@ import os
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -25,14 +25,14 @@ from guardrails import concepts, normalise
 from guardrails.concepts import PACKS, Pack, pack_files, patterns_of
 from guardrails.normalise import ROT13, fold
 
-BACKWARDS = "@backwards"  # the concept of a word of a language without word edges, read backwards
+BACKWARDS, ROTATED = "@backwards", "@rot13"  # concepts of words that tell that a text is written so
 # Beside the languages: an English word that a pack has because people there use it. Such words alone are English, so
 # that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
 LOAN = 1 << 62
 LETTERS = 0xE000  # where the letters begin that stand for words: behind the surrogates
 _LOAN_LEAST = 3
 _LOOSE_LEAST, _LOOSE_MOST = 3, 6  # letters of a pattern without edges
-_BACKWARDS_LEAST_BARE, _BACKWARDS_MOST, _BACKWARDS_LEAST = 2, 9, 3
+_TURNED_LEAST_BARE, _TURNED_MOST, _TURNED_LEAST = 2, 9, 3
 _FREQUENT, _FREQUENT_LEAST = 150, 3
 _GROUPS = 1_200
 _NOTHING = "\0"  # what no folded text has: an automaton must have a pattern
@@ -43,8 +43,8 @@ _Patterns = dict[str, dict[str, int]]
 
 class Table(NamedTuple):
     """Two automata as they are stored. `words` finds what is spelt, `phrases` what whole words say one after another,
-    each word a letter. For each pattern, four bytes: the number of its meaning; for those of `words`, also the letter
-    that it is in phrases; 0 where it has none."""
+    each word a letter. For each pattern the number of its meaning in two bytes; for those of `words`, also the letter
+    that it is in phrases, in four; 0 where it has none."""
 
     words: bytes
     numbers: bytes
@@ -63,7 +63,7 @@ class Compiled:
     loose: Table
 
 
-def compile_packs(packs: Iterable[Pack]) -> Compiled:
+def compile_packs(packs: Collection[Pack]) -> Compiled:
     strict: _Patterns = {}
     loose: _Patterns = {}
     codes = []
@@ -73,11 +73,14 @@ def compile_packs(packs: Iterable[Pack]) -> Compiled:
             patterns = _needed({pattern for stem in stems for pattern in patterns_of(pack, stem)})
             for pattern in patterns:
                 _add(strict, pattern, concept, 1 << at | (LOAN if _is_english(pattern) else 0))
-                if not pack.spaces and len(pattern) >= _BACKWARDS_LEAST_BARE:
-                    _add(strict, pattern[:_BACKWARDS_MOST][::-1], BACKWARDS, 1 << at)
+                if not pack.spaces and len(pattern) >= _TURNED_LEAST_BARE:
+                    _add(strict, pattern[:_TURNED_MOST][::-1], BACKWARDS, 0)
             bodies = {pattern.replace(" ", "")[:_LOOSE_MOST] for pattern in patterns}
             for body in _needed({body for body in bodies if len(body) >= _LOOSE_LEAST or not pack.spaces}):
                 _add(loose, body, concept, 1 << at)
+    for sign, words in _signs(packs).items():
+        for word in words:
+            _add(strict, f" {word} ", sign, 0)
     return Compiled(tuple(codes), _table(strict), _table(loose))
 
 
@@ -106,12 +109,30 @@ def _needed(patterns: set[str]) -> list[str]:
     )
 
 
+def _signs(packs: Collection[Pack]) -> Mapping[str, set[str]]:
+    """The packs' own words as they are written backwards, or in ROT13, less what any of them writes otherwise."""
+    written = set(chain.from_iterable(map(_words_of, packs)))
+
+    def only_turned(packs: Iterable[Pack], turn: Callable[[str], str]) -> set[str]:
+        words = chain.from_iterable(_words_of(pack, turn) for pack in packs)
+        return {word for word in words if len(word) >= _TURNED_LEAST} - written
+
+    return {
+        BACKWARDS: only_turned((pack for pack in packs if pack.spaces), lambda text: normalize("NFC", text)[::-1]),
+        ROTATED: only_turned((pack for pack in packs if pack.code == "en"), lambda text: text.translate(ROT13)),
+    }
+
+
 def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
     """Phrases of whole words apart from the rest: spelt out, they would be three quarters of all."""
     meanings: dict[Meaning, int] = {}
+    one: dict[tuple[str, int], tuple[str, int]] = {}  # of each that are alike, so that they are read as one
 
     def number(pattern: str) -> int:
-        return meanings.setdefault(tuple(sorted(found[pattern].items())), len(meanings) + 1) if pattern in found else 0
+        if pattern not in found:
+            return 0
+        meaning = tuple(one.setdefault(part, part) for part in sorted(found[pattern].items()))
+        return meanings.setdefault(meaning, len(meanings) + 1)
 
     phrases = sorted(pattern for pattern in found if _is_phrase(pattern))
     letters: dict[str, int] = {}
@@ -121,10 +142,10 @@ def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
     spelt = ["".join(chr(letters[word]) for word in words_of(phrase)) for phrase in phrases]
     return Table(
         _machine(words),
-        array("I", map(number, words)).tobytes(),
+        array("H", map(number, words)).tobytes(),
         array("I", (letters.get(word, 0) for word in words)).tobytes(),
         _machine(spelt),
-        array("I", map(number, phrases)).tobytes(),
+        array("H", map(number, phrases)).tobytes(),
         ((), *meanings),
     )
 
@@ -156,8 +177,7 @@ def digest() -> str:
 
 
 def parts(*names: str) -> list[Any]:
-    """Parts of the compiled packs, from their files if they are there: codes, strict, loose, languages, signs,
-    spelling."""
+    """Parts of the compiled packs, from their files if they are there: codes, strict, loose, languages, spelling."""
     folder = PACKS / "__pycache__" / digest()[:32]
     try:
         return [marshal.loads((folder / name).read_bytes()) for name in names]  # noqa: S302  as trusted as a .pyc
@@ -165,26 +185,6 @@ def parts(*names: str) -> list[Any]:
         made = _compile_all()
         _write(folder, made)
         return [made[name] for name in names]
-
-
-class Signs(NamedTuple):
-    """What tells that a text is written backwards, or in ROT13: folded words as no language writes them."""
-
-    backwards: frozenset[str]
-    rotated: frozenset[str]
-
-
-def _signs(packs: Mapping[str, Pack]) -> Signs:
-    written = set(chain.from_iterable(_words_of(pack) for pack in packs.values()))
-
-    def only_turned(packs: Iterable[Pack], turn: Callable[[str], str]) -> frozenset[str]:
-        words = chain.from_iterable(_words_of(pack, turn) for pack in packs)
-        return frozenset(word for word in words if len(word) >= _BACKWARDS_LEAST and word not in written)
-
-    return Signs(
-        only_turned((pack for pack in packs.values() if pack.spaces), lambda text: normalize("NFC", text)[::-1]),
-        only_turned((pack for pack in packs.values() if pack.code == "en"), lambda text: text.translate(ROT13)),
-    )
 
 
 def _spelling(packs: Iterable[Pack]) -> dict[str, int]:
@@ -213,8 +213,7 @@ def _compile_all() -> dict[str, Any]:
     compiled = compile_packs(packs.values())
     heads = [(p.code, p.name, p.scripts, p.refusal, p.common, p.common | _frequent(p)) for p in packs.values()]
     tables = {"strict": tuple(compiled.strict), "loose": tuple(compiled.loose)}
-    others = {"signs": tuple(_signs(packs)), "spelling": _spelling(packs.values())}
-    return {"codes": compiled.codes, **tables, "languages": heads, **others}
+    return {"codes": compiled.codes, **tables, "languages": heads, "spelling": _spelling(packs.values())}
 
 
 def _frequent(pack: Pack) -> frozenset[str]:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from daachorse import CharwiseDoubleArrayAhoCorasick
 
-from guardrails.compiling import BACKWARDS, LOAN, Meaning, Signs, Table, compile_packs, parts
+from guardrails.compiling import BACKWARDS, LOAN, ROTATED, Meaning, Table, compile_packs, parts
 from guardrails.concepts import Language, Pack
 
 EVERY_CONCEPT = -1  # as a mask
 ANY_LANGUAGE = -1  # as a mask: what belongs to no language goes with all of them
-SHORT = 80  # letters of a text, or between two words, in which one or two are enough to tell that it is backwards
+_CLOSE = 80  # letters between two words that tell that a text is turned, at most
 _BETWEEN = ord(" ")  # the letter that no word is
 _bits: dict[str, int] = {}
 
@@ -72,15 +72,14 @@ class Scan:
         for number in self._numbers:
             self.present |= automaton.masks[number]
 
-    def backwards(self) -> bool:
-        """Whether words of languages without word edges stand here backwards: two of them close together, or one that
-        makes up a good part of a short text."""
-        wanted = bit(BACKWARDS)
+    def turned(self, sign: str) -> bool:
+        """Whether two words of the sign stand close together, or one makes up a good part of a short text."""
+        wanted = bit(sign)
         if not self.present & wanted:
             return False
         masks = self._automaton.masks
         starts = sorted({start for start, _, number in self._found if masks[number] & wanted})
-        return self._letters <= SHORT or any(later - start <= SHORT for start, later in pairwise(starts))
+        return self._letters <= _CLOSE or any(later - start <= _CLOSE for start, later in pairwise(starts))
 
     def hits(self, of: int = EVERY_CONCEPT) -> list[Hit]:
         """The words of a mask of concepts, in the order of their places."""
@@ -137,7 +136,7 @@ class _Within(dict[int, int]):
 
     def __missing__(self, number: int) -> int:
         names = [name for name, languages in self._meanings[number] if languages & self._spoken]
-        concepts = self[number] = mask(name for name in names if name != BACKWARDS)
+        concepts = self[number] = mask(name for name in names if name not in (BACKWARDS, ROTATED))
         return concepts
 
 
@@ -147,8 +146,8 @@ class _Automaton:
         self.meanings = table.meanings
         self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
         self._words, self._phrases = map(CharwiseDoubleArrayAhoCorasick.deserialize, (table.words, table.phrases))
-        self._numbers, self._letters = array("I", table.numbers), array("I", table.letters)
-        self._phrase_numbers = array("I", table.phrase_numbers)
+        self._numbers, self._letters = array("H", table.numbers), array("I", table.letters)
+        self._phrase_numbers = array("H", table.phrase_numbers)
         self._within: dict[int, _Within] = {}
 
     def within(self, spoken: int) -> _Within:
@@ -211,7 +210,7 @@ class Lexicon:
 
 
 def lexicon_of(packs: Iterable[Pack]) -> Lexicon:
-    compiled = compile_packs(packs)
+    compiled = compile_packs(tuple(packs))
     return Lexicon(compiled.codes, {"strict": compiled.strict, "loose": compiled.loose}.__getitem__)
 
 
@@ -220,11 +219,6 @@ def languages() -> Mapping[str, Language]:
     """The languages that packs cover, by code."""
     (heads,) = parts("languages")
     return {head[0]: Language(*head) for head in heads}
-
-
-@cache
-def signs() -> Signs:
-    return Signs(*parts("signs")[0])
 
 
 @cache

@@ -11,12 +11,13 @@ from time import perf_counter_ns
 from typing import Final
 
 from guardrails import languages, normalise, views
+from guardrails.compiling import BACKWARDS, ROTATED
 from guardrails.detectors import Span, apart, leaks, mask
 from guardrails.detectors.grounding import ungrounded
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
-from guardrails.lexicon import SHORT, Hit, Scan, lexicon, signs
+from guardrails.lexicon import Hit, Scan, lexicon
 from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
@@ -154,24 +155,19 @@ def readings(body: str, plain: View) -> Iterator[tuple[View, Scan, Iterator[Hit]
     scan = lexicon().scan(plain.text)
     yield plain, scan, marks(body)
     read = {plain.text}
-    for view in chain(views.disguised(body), _turned(body, plain, scan)):
+    for view in chain(views.disguised(body), _turned(body, scan)):
         if view.text not in read:
             read.add(view.text)
             yield view, lexicon().scan(view.text, loose=view.loose), marks(view.source)
 
 
-def _turned(body: str, plain: View, scan: Scan) -> Iterator[View]:
+def _turned(body: str, scan: Scan) -> Iterator[View]:
     """What only the words of the text itself can tell to be worth a look."""
-    words, least = plain.text.split(), 1 if len(plain.text) <= SHORT else 2
-    if scan.backwards() or _count(words, signs().backwards) >= least or "\u202e" in body:
+    if scan.turned(BACKWARDS) or "\u202e" in body:
         yield views.turned(body)
         yield views.turned_words(body)
-    if _count(words, signs().rotated) >= least:
+    if scan.turned(ROTATED):
         yield views.rot13(body)
-
-
-def _count(words: Iterable[str], known: frozenset[str]) -> int:
-    return sum(map(known.__contains__, words))
 
 
 def regenerates(seen: Screening, policy: Policy) -> bool:
