@@ -29,7 +29,9 @@ BACKWARDS, ROTATED = "@backwards", "@rot13"  # concepts of words that tell that 
 # Beside the languages: an English word that a pack has because people there use it. Such words alone are English, so
 # that an English sentence is not judged by the words of a pack that knows nothing of English exceptions.
 LOAN = 1 << 62
-LETTERS = 0xE000  # where the letters begin that stand for words: behind the surrogates
+# Where the letters begin that stand for words, behind the surrogates, and those that stand for a phrase's open end.
+LETTERS, OPEN = 0xE000, 0x28000
+PAIRS, _MIXED = 1 << 20, 40_503
 _LOAN_LEAST = 3
 _LOOSE_LEAST, _LOOSE_MOST = 3, 6  # letters of a pattern without edges
 _TURNED_LEAST_BARE, _TURNED_MOST, _TURNED_LEAST = 2, 9, 3
@@ -42,13 +44,17 @@ _Patterns = dict[str, dict[str, int]]
 
 
 class Table(NamedTuple):
-    """Two automata as they are stored. `words` finds what is spelt, `phrases` what whole words say one after another,
-    each word a letter. For each pattern the number of its meaning in two bytes; for those of `words`, also the letter
-    that it is in phrases, in four; 0 where it has none."""
+    """Two automata as they are stored. `words` finds what is spelt; `phrases` what words say one after another, each
+    word a letter, and so the beginning of a last word that is open. For each pattern the number of its meaning in two
+    bytes; for those of `words`, also the letter that it is in phrases, in four; 0 where it has none. `before`: for
+    each letter of an open word, in a byte, the most words that stand before it in a phrase. `pairs`: a bit for each
+    word and open word right behind it that a phrase may have (see `pair`)."""
 
     words: bytes
     numbers: bytes
     letters: bytes
+    before: bytes
+    pairs: bytes
     phrases: bytes
     phrase_numbers: bytes
     meanings: tuple[Meaning, ...]
@@ -135,28 +141,54 @@ def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
         return meanings.setdefault(meaning, len(meanings) + 1)
 
     phrases = sorted(pattern for pattern in found if _is_phrase(pattern))
-    letters: dict[str, int] = {}
-    for word in chain.from_iterable(map(words_of, phrases)):
-        letters.setdefault(word, len(letters) + LETTERS)
+    spoken = sorted(set(chain.from_iterable(map(_words, phrases))))
+    letters = {word: LETTERS + at for at, word in enumerate(word for word in spoken if word.endswith(" "))}
+    letters |= {word: OPEN + at for at, word in enumerate(word for word in spoken if not word.endswith(" "))}
     words = sorted({*found, *letters}.difference(phrases))
-    spelt = ["".join(chr(letters[word]) for word in words_of(phrase)) for phrase in phrases]
+    spelt = ["".join(chr(letters[word]) for word in _words(phrase)) for phrase in phrases]
     return Table(
         _machine(words),
         array("H", map(number, words)).tobytes(),
         array("I", (letters.get(word, 0) for word in words)).tobytes(),
+        _before(phrases),
+        _pairs(phrases, letters),
         _machine(spelt),
         array("H", map(number, phrases)).tobytes(),
         ((), *meanings),
     )
 
 
+def _before(phrases: Iterable[str]) -> bytes:
+    """For each open word, in order, the most words before it."""
+    most: dict[str, int] = {}
+    for *before, word in map(_words, phrases):
+        if not word.endswith(" "):
+            most[word] = max(most.get(word, 0), len(before))
+    return bytes(most[word] for word in sorted(most))
+
+
+def _pairs(phrases: Iterable[str], letters: Mapping[str, int]) -> bytes:
+    bits = bytearray(PAIRS >> 3)
+    for *_, before, word in map(_words, phrases):
+        if not word.endswith(" "):
+            at = pair(letters[before], letters[word])
+            bits[at >> 3] |= 1 << (at & 7)
+    return bytes(bits)
+
+
+def pair(before: int, word: int) -> int:
+    """Which bit tells of these two letters, and perhaps of others."""
+    return (before * _MIXED + word) % PAIRS
+
+
 def _is_phrase(pattern: str) -> bool:
-    return pattern.startswith(" ") and pattern.endswith(" ") and " " in pattern.strip()
+    return pattern.startswith(" ") and " " in pattern.strip()
 
 
-def words_of(phrase: str) -> list[str]:
-    """Each word with its edges."""
-    return [f" {word} " for word in phrase.split()]
+def _words(phrase: str) -> list[str]:
+    """Each word with its edges: the last one may be open."""
+    words = [f" {word} " for word in phrase.split()]
+    return words if phrase.endswith(" ") else [*words[:-1], words[-1][:-1]]
 
 
 def _machine(patterns: list[str]) -> bytes:

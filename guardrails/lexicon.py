@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from daachorse import CharwiseDoubleArrayAhoCorasick
 
-from guardrails.compiling import BACKWARDS, LOAN, ROTATED, Meaning, Table, compile_packs, parts
+from guardrails.compiling import BACKWARDS, LOAN, OPEN, ROTATED, Meaning, Table, compile_packs, pair, parts
 from guardrails.concepts import Language, Pack
 
 EVERY_CONCEPT = -1  # as a mask
@@ -147,6 +147,7 @@ class _Automaton:
         self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
         self._words, self._phrases = map(CharwiseDoubleArrayAhoCorasick.deserialize, (table.words, table.phrases))
         self._numbers, self._letters = array("H", table.numbers), array("I", table.letters)
+        self._before, self._pairs = table.before, table.pairs
         self._phrase_numbers = array("H", table.phrase_numbers)
         self._within: dict[int, _Within] = {}
 
@@ -158,29 +159,41 @@ class _Automaton:
     def scan(self, text: str) -> Scan:
         raw = self._words.find_overlapping(text)
         numbers = self._numbers
-        found = [(start, end, numbers[index]) for start, end, index in raw if numbers[index]]
+        found = [(start, end, number) for start, end, index in raw if (number := numbers[index])]
         found += self._in_a_row(raw)
         return Scan(found, self, len(text))
 
     def _in_a_row(self, raw: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        """The phrases that whole words make, one after another with one edge between them."""
+        """The phrases that words make, one after another with one edge between them."""
+        letters, pairs, last = self._letters, self._pairs, 0
         spelt: list[int] = []
-        starts: list[int] = []
-        ends: list[int] = []
-        letters, last = self._letters, 0
+        places: list[tuple[int, int]] = []
+        openings: list[tuple[int, int, tuple[int, int]]] = []
         for start, end, index in raw:
             if letter := letters[index]:
+                if letter >= OPEN:
+                    if start == last and spelt and pairs[(at := pair(spelt[-1], letter)) >> 3] >> (at & 7) & 1:
+                        openings.append((len(spelt), letter, (start, end)))
+                    continue
                 if start != last:
                     spelt.append(_BETWEEN)
-                    starts.append(start)
-                    ends.append(start)
+                    places.append((start, start))
                 spelt.append(letter)
-                starts.append(start)
-                ends.append(end)
+                places.append((start, end))
                 last = end - 1
+        whole = len(spelt)
+        if not whole:
+            return []
+        for at, letter, place in openings:  # once more the words before it, and it
+            first = max(0, at - self._before[letter - OPEN])
+            spelt += (*spelt[first:at], letter, _BETWEEN)
+            places += (*places[first:at], place, place)
         numbers = self._phrase_numbers
-        phrases = self._phrases.find_overlapping("".join(map(chr, spelt))) if spelt else []
-        return [(starts[first], ends[behind - 1], numbers[index]) for first, behind, index in phrases]
+        return [
+            (places[first][0], places[behind - 1][1], numbers[index])
+            for first, behind, index in self._phrases.find_overlapping("".join(map(chr, spelt)))
+            if behind <= whole or spelt[behind - 1] >= OPEN
+        ]
 
 
 class Lexicon:
