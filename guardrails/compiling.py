@@ -79,7 +79,7 @@ def compile_packs(packs: Collection[Pack]) -> Compiled:
             patterns = _needed({pattern for stem in stems for pattern in patterns_of(pack, stem)})
             for pattern in patterns:
                 _add(strict, pattern, concept, 1 << at | (LOAN if _is_english(pattern) else 0))
-                if not pack.spaces and len(pattern) >= _TURNED_LEAST_BARE:
+                if not pack.spaces and len(pattern) >= _TURNED_LEAST_BARE and not pattern.isascii():
                     _add(strict, pattern[:_TURNED_MOST][::-1], BACKWARDS, 0)
             bodies = {pattern.replace(" ", "")[:_LOOSE_MOST] for pattern in patterns}
             for body in _needed({body for body in bodies if len(body) >= _LOOSE_LEAST or not pack.spaces}):

@@ -72,6 +72,9 @@ class Scan:
         for number in self._numbers:
             self.present |= automaton.masks[number]
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def turned(self, sign: str) -> bool:
         """Whether two words of the sign stand close together, or one makes up a good part of a short text."""
         wanted = bit(sign)

@@ -135,7 +135,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Effort:
-    """How much may still be looked at in one screening, in hits put in order; what is left undone was not screened."""
+    """How much may still be looked at in one screening, in words found and put in order; the rest was not screened."""
 
     left: int
 

@@ -46,6 +46,7 @@ EXCERPT: Final = 200
 _AROUND = 60
 _MOST_FINDINGS = 40
 _MOST_ASKED = 2_000  # values looked for in the sources; more of them are nobody's answer
+_LOOK = 2  # what a word costs that is found, of the effort for a text
 _MOST_LOOKS = 8  # an address right behind an address, and so on
 _HIDDEN: Final = frozenset({"tags", "selectors"})
 _ENCODED: Final = frozenset({"base64", "hex", "percent", "escapes", "entities", "rot13", "reversed", "spaced"})
@@ -237,11 +238,14 @@ class _Work:
     # --- attacks ------------------------------------------------------------------------------------------------
     def attacks(self) -> None:
         for view, scan, found in readings(self.body, self.plain):
+            self.effort.left -= _LOOK * len(scan)
             hidden = view.name in _HIDDEN
             attacked = self._match(view, scan, found)
             if hidden or (attacked and view.name.partition("+")[0] in _ENCODED):
                 start, end = view.locate(0, len(view.text))
                 self.report("hidden-characters" if hidden else "encoded-attack", view.name, start, end)
+            if self.effort.left <= 0:
+                break
         if self.effort.left <= 0:  # so full of words of attacks that it was not screened to its end
             self.report("oversize", "plain", 0, len(self.body))
 
