@@ -23,7 +23,7 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 Stage = Literal["inbound", "outbound", "passage", "tool"]
 ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the worse, the later
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
-_LEAST_EFFORT, _EFFORT = 40_000, 4  # for every text, and for each character of a long one
+_LEAST_EFFORT, _EFFORT = 20_000, 2  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
 _NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
@@ -103,7 +103,8 @@ class Rule:
             effort.left -= _CHEAP
             return self._whole(places, shared, found)
         ordered = search.ordered(places, shared, effort)
-        free = (hit for hit in ordered if not any(_overlap(hit, other.start, other.end) for other in places))
+        effort.left -= len(ordered) // _CHEAP
+        free = (hit for hit in ordered if _goes_with(hit, places, shared, found.english))
         for hit in islice(free, _TRIED):
             if search.left[0] <= 0 or effort.left <= 0:
                 break
@@ -168,13 +169,28 @@ def _overlap(hit: Hit, start: int, end: int) -> bool:
     return hit.start < end - 1 and start < hit.end - 1
 
 
+def _goes_with(hit: Hit, places: Sequence[Hit], shared: int, english: int) -> bool:
+    """Whether the word is none of those, and of a language of all of them, or one that may be mixed with theirs."""
+    if any(_overlap(hit, other.start, other.end) for other in places):
+        return False
+    return bool(hit.languages & shared) or bool(_beside_english((*places, hit), english))
+
+
 def _with_english(places: Sequence[Hit], english: int) -> bool:
     """Whether English, which people mix into every language, and one other have the words, none of them by chance."""
-    others = [hit for hit in places if not hit.languages & english]
+    other = _beside_english(places, english)
+    return bool(other) and not other & LOAN and len(places) > 1
+
+
+def _beside_english(places: Iterable[Hit], english: int) -> int:
+    """The languages that have all words that English has not; none where one is so short that it may be by chance."""
     rest = ANY_LANGUAGE
-    for hit in others:
-        rest &= hit.languages
-    return bool(rest) and not rest & LOAN and len(places) > 1 and all(hit.end - hit.start >= _STRONG for hit in places)
+    for hit in places:
+        if hit.end - hit.start < _STRONG:
+            return 0
+        if not hit.languages & english:
+            rest &= hit.languages
+    return rest
 
 
 class Found:
