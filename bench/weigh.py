@@ -29,7 +29,7 @@ from guardrails.rules import Found
 from guardrails.weighing import WEIGHTS, Feature, Words, features, named, stretches
 
 HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
-OURS: Final = 10  # what one counts for that a pack is proved by
+OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts

@@ -16,7 +16,7 @@ from guardrails.normalise import View
 from guardrails.policy import Policy
 from guardrails.rules import Found, Rule, matches
 from guardrails.screen import Screening, Seen
-from guardrails.weighing import DOUBTFUL, LEAST, SURE, weights
+from guardrails.weighing import DOUBTFUL, LEAST, weights
 
 STAGES: Final = ("inbound", "outbound", "passage", "tool")
 LETTERS: Final = 600
@@ -62,19 +62,16 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """What the words of the heaviest stretch weigh. `sure`: as much as stops a message; `doubtful`: asks a judge."""
+    """What the words of the heaviest stretch weigh. `sure`: enough to stop it; `doubtful`: enough to ask a judge."""
 
     weight: float
+    sure: bool
     quote: str
     shares: tuple[Share, ...]
 
     @property
-    def sure(self) -> bool:
-        return self.weight >= SURE
-
-    @property
     def doubtful(self) -> bool:
-        return DOUBTFUL <= self.weight < SURE
+        return self.weight >= DOUBTFUL and not self.sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +160,8 @@ def _together(view: View, found: Found, body: str, language: str, stage: str) ->
     weigh = weights(stage)
     heaviest = weigh.heaviest(found.concepts_of(spoken), len(view.text))
     shares = tuple(Share(*share) for share in weigh.shares(heaviest.stretch)[:_MOST_SHARES])
-    return Together(heaviest.weight, _quote(view, (heaviest.start, heaviest.end), body), shares)
+    sure = heaviest.weight >= weigh.sure
+    return Together(heaviest.weight, sure, _quote(view, (heaviest.start, heaviest.end), body), shares)
 
 
 def _match(

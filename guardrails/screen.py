@@ -23,7 +23,7 @@ from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
 from guardrails.rules import ACTIONS, Action, Effort, Found, Rule, Severity, matches
-from guardrails.weighing import DOUBTFUL, LEAST, SURE, weights
+from guardrails.weighing import DOUBTFUL, LEAST, weights
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -264,12 +264,13 @@ class _Work:
         spoken = lexicon().with_english(self.language)
         if words.present_in(spoken).bit_count() < LEAST:
             return False
-        found = weights(self.stage).heaviest(words.concepts_of(spoken), len(view.text))
-        if found.weight >= SURE:
+        weigh = weights(self.stage)
+        found = weigh.heaviest(words.concepts_of(spoken), len(view.text))
+        if found.weight >= weigh.sure:
             self._report_once(self.policy.rules["words-together"], view, (found.start, found.end))
         elif grey and found.weight >= DOUBTFUL:
             self._report_once(self.policy.rules["words-together-grey"], view, (found.start, found.end))
-        return found.weight >= SURE
+        return found.weight >= weigh.sure
 
     def _report_once(self, rule: Rule, view: View, place: tuple[int, int]) -> None:
         if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):

@@ -18,7 +18,8 @@ from guardrails.lexicon import bit, bits_of, mask, names
 WEIGHTS = Path(__file__).with_name("weights.json")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE, DOUBTFUL = 1.0, 0.0
+SURE = {"inbound": 0.5, "passage": 1.0}  # by the stage that weights are of
+DOUBTFUL = 0.0
 LEAST = 2  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
 _FIRST, _EARLY = 2, 25  # letters before what a message begins with, and before what comes early in it
 _BEHIND = 15  # letters between a word and one right behind it
@@ -49,11 +50,11 @@ class Weighed(NamedTuple):
 
 
 class Weights:
-    """What each feature of a stretch adds, and what any stretch weighs."""
+    """What each feature of a stretch adds, what any stretch weighs, and from where on that is `sure`."""
 
-    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]]) -> None:
+    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]], sure: float) -> None:
         """`of`: by kind of feature and the names of its concepts."""
-        self._bias = bias
+        self._bias, self.sure = bias, sure
         self._of = {feature(kind, name): weight for kind, table in of.items() for name, weight in table.items()}
 
     def of(self, stretch: Stretch) -> float:
@@ -75,8 +76,9 @@ class Weights:
 @cache
 def weights(stage: str) -> Weights:
     """Those of a stage: what a tool says is weighed as a document is."""
-    content = json.loads(WEIGHTS.read_text())["inbound" if stage == "inbound" else "passage"]
-    return Weights(content.pop("bias"), content)
+    of = "inbound" if stage == "inbound" else "passage"
+    content = json.loads(WEIGHTS.read_text())[of]
+    return Weights(content.pop("bias"), content, SURE[of])
 
 
 def features(stretch: Stretch) -> Iterator[Feature]:

@@ -154,3 +154,39 @@ def test_what_only_looks_english_is_asked_after(monkeypatch: pytest.MonkeyPatch,
 
 def test_english_where_the_policy_does_not_speak_it_is_not_covered() -> None:
     assert detect(ENGLISH, {"de", "pl"}) == Guess("en", covered=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Pilau ya watu wanane: kaanga vitunguu hadi viwe kahawia, tia tangawizi, ongeza nyama na mchuzi wake.", "sw"),
+        ("Cá mhéad a chosnaíonn ticéad fillte ó Ghaillimh go Baile Átha Cliath do mhac léinn?", "ga"),
+    ],
+)
+def test_what_the_model_takes_for_noise_is_known_by_its_letters(text: str, code: str) -> None:
+    assert languages.looks_like(text, languages.covered_languages()) == code
+    assert detect(text).covered
+
+
+@pytest.mark.parametrize("code", sorted(FOREIGN))
+def test_no_other_language_has_the_letters_of_a_covered_one(code: str) -> None:
+    assert not languages.looks_like(FOREIGN[code], languages.covered_languages())
+
+
+def test_letters_are_those_of_a_language_that_the_agent_speaks() -> None:
+    text = "Namna ya kutumia dawa ya mbu: funga milango na madirisha, funika chakula, nyunyiza kwenye kona."
+    assert languages.looks_like(text, {"sw", "en"}) == "sw"
+    assert not languages.looks_like(text, {"en"})
+
+
+def test_the_signs_of_json_are_no_language() -> None:
+    text = '{"маршрут":"Київ — Львів","вагон":"61","послуги":["чай","постіль"],"примітка":"Посадка вчасно"}'
+    assert detect(text) == Guess("uk", covered=True)
+
+
+@pytest.mark.parametrize("codes", [["vi", "en"], ["en", "vi"], ["sw", "mt", "ga"]])
+def test_of_languages_that_a_text_has_as_much_of_the_first_counts(codes: list[str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    windows = iter(codes * 10)
+    monkeypatch.setattr(languages, "_guess", lambda *_: Guess(next(windows), covered=True))
+    monkeypatch.setattr(languages, "_goes_on", lambda *_: False)
+    assert detect("word " * (32 * len(codes) * 2)).code == codes[0]

@@ -15,7 +15,7 @@ from guardrails.lexicon import ANY_LANGUAGE, Hit, bit, lexicon, mask
 from guardrails.normalise import fold
 from guardrails.rules import Found
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound, passage
-from guardrails.weighing import LEAST, STRETCH, SURE, Stretch, feature, named, stretches, weights
+from guardrails.weighing import LEAST, STRETCH, Stretch, feature, named, stretches, weights
 
 POLICY = compile_policy(DEFAULT_POLICY)
 ORDER = Stretch(0, mask(("SEND", "ASSISTANT")))
@@ -63,7 +63,7 @@ def test_a_stretch_weighs_what_each_of_its_features_does() -> None:
         weights("inbound").of(stretch)
     )
     assert {kind for kind, *_ in parts} == {"concepts", "pairs", "first", "early", "behind"}
-    assert weights("inbound").of(Stretch(0, 0)) < SURE
+    assert weights("inbound").of(Stretch(0, 0)) < weights("inbound").sure
 
 
 def test_words_at_the_beginning_and_right_behind_each_other_are_told_apart() -> None:
