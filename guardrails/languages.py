@@ -29,7 +29,6 @@ _LIKELY = 0.5
 _UNSURE, _SOME, _MANY, _SHORT_WORD = 0.5, 0.2, 1 / 3, 2
 _WINDOW, _WINDOWS = 160, 24
 _GUESSES = 10
-_ENOUGH = 80  # letters of words here and there, to be sure of a text in one language
 _CAPITAL, _CAPITALS = re.compile("[A-Z]"), 0.25
 _PLENTY_WORDS, _PLENTY_LETTERS = 8, 60
 _KIN = {
@@ -226,18 +225,10 @@ def _unknown_to_the_model(text: str, words: list[str], spoken: AbstractSet[str],
 
 
 def _only(text: str, spoken: AbstractSet[str]) -> tuple[str, dict[str, float]]:
-    """The language that nearly all of a longer text is in, if there is one; else the shares of its languages.
-
-    The model knows words and not their order, so some words here and there are asked about before all of them are.
-    """
-    every = len(text) // _ENOUGH
-    shares: dict[str, float] = {}
-    for some in (" ".join(text.split()[::every]), text) if every > 1 else (text,):
-        shares = _shares(some)
-        best = max(shares, key=shares.__getitem__)
-        if shares[best] >= _UNMIXED and best in spoken:
-            return best, shares
-    return "", shares
+    """The language that nearly all of a text is in, if it is one that is spoken, and the shares of its languages."""
+    shares = _shares(text)
+    best = max(shares, key=shares.__getitem__)
+    return best if shares[best] >= _UNMIXED and best in spoken else "", shares
 
 
 def _halves(text: str, spoken: AbstractSet[str]) -> Guess:
