@@ -18,9 +18,9 @@ from guardrails.lexicon import bit, bits_of, mask, names
 WEIGHTS = Path(__file__).with_name("weights.json")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE = {"inbound": 0.5, "passage": 1.0}  # by the stage that weights are of
+SURE = {"inbound": 0.75, "passage": 1.0}  # by the stage that weights are of
 DOUBTFUL = 0.0
-LEAST = 2  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
+LEAST = 3  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
 _FIRST, _EARLY = 2, 25  # letters before what a message begins with, and before what comes early in it
 _BEHIND = 15  # letters between a word and one right behind it
 _MOST_IN_ROWS, _MOST_NEAR = 1_000, 12  # words, so that no text can keep this busy
