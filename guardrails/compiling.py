@@ -130,7 +130,10 @@ def _signs(packs: Collection[Pack]) -> Mapping[str, set[str]]:
 
 
 def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
-    """Phrases of whole words apart from the rest: spelt out, they would be three quarters of all."""
+    """Phrases apart from the rest: spelt out, they would be most of it.
+
+    :raises OverflowError: there are more words in phrases than letters for them.
+    """
     meanings: dict[Meaning, int] = {}
     one: dict[tuple[str, int], tuple[str, int]] = {}  # of each that are alike, so that they are read as one
 
@@ -143,6 +146,8 @@ def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
     phrases = sorted(pattern for pattern in found if _is_phrase(pattern))
     spoken = sorted(set(chain.from_iterable(map(_words, phrases))))
     letters = {word: LETTERS + at for at, word in enumerate(word for word in spoken if word.endswith(" "))}
+    if len(letters) > OPEN - LETTERS:
+        raise OverflowError("Phrases have more words than there are letters for.")
     letters |= {word: OPEN + at for at, word in enumerate(word for word in spoken if not word.endswith(" "))}
     words = sorted({*found, *letters}.difference(phrases))
     spelt = ["".join(chr(letters[word]) for word in _words(phrase)) for phrase in phrases]
@@ -223,12 +228,17 @@ def _spelling(packs: Iterable[Pack]) -> dict[str, int]:
     """By group of three letters and edges, a bit for each language whose sentences it is usual in."""
     usual: dict[str, int] = {}
     for at, pack in enumerate(packs):
-        folded = map(fold, _sentences(pack))
-        groups = Counter(chain.from_iterable((text[i : i + 3] for i in range(len(text) - 2)) for text in folded))
+        groups = Counter(chain.from_iterable(map(threes, _sentences(pack))))
         for group, times in groups.most_common(_GROUPS):
             if times > 1:
                 usual[group] = usual.get(group, 0) | 1 << at
     return usual
+
+
+def threes(text: str) -> list[str]:
+    """Its groups of three letters and edges, folded."""
+    folded = fold(text)
+    return [folded[at : at + 3] for at in range(len(folded) - 2)]
 
 
 def _sentences(pack: Pack) -> Iterable[str]:

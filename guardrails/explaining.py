@@ -16,7 +16,7 @@ from guardrails.normalise import View
 from guardrails.policy import Policy
 from guardrails.rules import Found, Rule, matches
 from guardrails.screen import Screening, Seen
-from guardrails.weighing import DOUBTFUL, LEAST, weights
+from guardrails.weighing import DOUBTFUL, weights
 
 STAGES: Final = ("inbound", "outbound", "passage", "tool")
 LETTERS: Final = 600
@@ -154,11 +154,9 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
 
 
 def _together(view: View, found: Found, body: str, language: str, stage: str) -> Together | None:
-    spoken = lexicon().with_english(language)
-    if found.present_in(spoken).bit_count() < LEAST:
+    heaviest, weigh = screen.weighed(view, found, language, stage), weights(stage)
+    if not heaviest:
         return None
-    weigh = weights(stage)
-    heaviest = weigh.heaviest(found.concepts_of(spoken), len(view.text))
     shares = tuple(Share(*share) for share in weigh.shares(heaviest.stretch)[:_MOST_SHARES])
     sure = heaviest.weight >= weigh.sure
     return Together(heaviest.weight, sure, _quote(view, (heaviest.start, heaviest.end), body), shares)

@@ -23,7 +23,7 @@ from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
 from guardrails.rules import ACTIONS, Action, Effort, Found, Rule, Severity, matches
-from guardrails.weighing import DOUBTFUL, LEAST, weights
+from guardrails.weighing import DOUBTFUL, LEAST, Weighed, weights
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -39,6 +39,7 @@ __all__ = [
     "refusal",
     "regenerates",
     "tool",
+    "weighed",
     "with_finding",
 ]
 
@@ -171,6 +172,14 @@ def _turned(body: str, scan: Scan) -> Iterator[View]:
         yield views.rot13(body)
 
 
+def weighed(view: View, words: Found, language: str, stage: str) -> Weighed | None:
+    """The heaviest stretch of a view, where enough of its words are of that language or English."""
+    spoken = lexicon().with_english(language)
+    if words.present_in(spoken).bit_count() < LEAST:
+        return None
+    return weights(stage).heaviest(words.concepts_of(spoken), len(view.text))
+
+
 def regenerates(seen: Screening, policy: Policy) -> bool:
     """Whether an answer that is withheld for this is worth asking for once more."""
     stopped = {found.family for found in seen.findings if found.action in ("block", "escalate")}
@@ -261,16 +270,14 @@ class _Work:
 
     def _weigh(self, view: View, words: Found, *, grey: bool) -> bool:
         """Where no rule is sure: whether the words weigh enough together, or so much that a judge is asked."""
-        spoken = lexicon().with_english(self.language)
-        if words.present_in(spoken).bit_count() < LEAST:
+        found, sure = weighed(view, words, self.language, self.stage), weights(self.stage).sure
+        if not found:
             return False
-        weigh = weights(self.stage)
-        found = weigh.heaviest(words.concepts_of(spoken), len(view.text))
-        if found.weight >= weigh.sure:
+        if found.weight >= sure:
             self._report_once(self.policy.rules["words-together"], view, (found.start, found.end))
         elif grey and found.weight >= DOUBTFUL:
             self._report_once(self.policy.rules["words-together-grey"], view, (found.start, found.end))
-        return found.weight >= weigh.sure
+        return found.weight >= sure
 
     def _report_once(self, rule: Rule, view: View, place: tuple[int, int]) -> None:
         if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 
-from guardrails.compiling import parts
-from guardrails.normalise import fold
+from guardrails.compiling import parts, threes
 
 _LEAST, _AHEAD = 0.8, 0.1  # of a text's groups, and that many more than of any other language
 _LEAST_GROUPS = 20
@@ -27,12 +26,6 @@ def looks_like(text: str, spoken: AbstractSet[str]) -> str:
     best, next_best = sorted(range(len(codes)), key=lambda at: -counts[at])[:2]
     sure = counts[best] >= _LEAST * len(groups) and counts[best] - counts[next_best] >= _AHEAD * len(groups)
     return codes[best] if sure and codes[best] in spoken else ""
-
-
-def threes(text: str) -> list[str]:
-    """Its groups of three letters and edges, folded."""
-    folded = fold(text)
-    return [folded[at : at + 3] for at in range(len(folded) - 2)]
 
 
 @cache
