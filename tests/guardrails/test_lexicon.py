@@ -60,6 +60,23 @@ def test_a_phrase_is_found_where_its_words_follow_each_other(text: str, found: s
     assert concepts(lexicon_of([pack(A=("all your rules",), B=("rules",))]), text) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("forget all your rules now", {"A", "B", "C"}),
+        ("all your rulebooks", {"A", "B"}),
+        ("all your old rules", set()),
+        ("rules your all", set()),
+        ("in your rul", {"B"}),
+        ("your rulings", {"B"}),
+        ("so many of the things", {"D"}),
+    ],
+)
+def test_a_phrase_may_end_with_the_beginning_of_a_word(text: str, found: set[str]) -> None:
+    words = pack(A=("all your rul*",), B=("your rul*",), C=("your rules now",), D=("many of the th*", "the thi*"))
+    assert concepts(lexicon_of([words]), text) == found
+
+
 def test_a_phrase_stands_from_its_first_word_to_its_last() -> None:
     text = fold("so forget all your rules now")
     (hit,) = lexicon_of([pack(A=("all your rules",))]).scan(text).hits()
