@@ -1,4 +1,5 @@
-"""Make `guardrails/weights.json` anew, from the development data, the packs' own sentences, and `bench/sentences`.
+"""Make `guardrails/weights.json` and the tables of `guardrails/words` anew: from the development data, the packs' own
+sentences, and `bench/sentences`.
 
 `python -m bench.weigh`, in an environment that has scikit-learn, too; a minute. Needed after packs or concepts
 change much.
@@ -23,28 +24,35 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.guardrails_rows import LEARNED, PACKS, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
+from guardrails.found import Found
 from guardrails.lexicon import bits_of, lexicon
 from guardrails.marks import marks
-from guardrails.rules import Found
-from guardrails.weighing import WEIGHTS, Feature, Words, features, named, stretches
+from guardrails.weighing import WEIGHTS, WORDS, Feature, Weights, Words, features, named, stretches
+from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
 HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
+PROBES: Final = 3  # what an attack counts for that a pack is proved by
 OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
 _ALSO_BROUGHT: Final = frozenset(f"own-{name}" for name in LEARNED)  # whose harmless messages are documents, too
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
+WORDY: Final = (
+    1.5  # what words count for, beside concepts: a pack knows nearly all of these texts' words, of others' fewer
+)
+_WORDS_STRENGTH: Final = 10.0
+_MOST_COUNTED: Final = 8  # what one text counts for among words
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text: where the concepts of its words stand, and how many letters it has."""
+    """One text, folded, and where the concepts of its words stand in it."""
 
     attack: bool
     counts: int
     words: tuple[Words, ...]
-    length: int
+    text: str
 
 
 def example(row: Row) -> Example:
@@ -52,8 +60,8 @@ def example(row: Row) -> Example:
     view, words = normalise.plain(body), lexicon()
     found = Found(words.scan(view.text), marks(body), body)
     spoken = words.with_english(languages.detect(body).code)
-    counts = (OURS if row.set == PACKS else HARDER) if row.hard else 1
-    return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), len(view.text))
+    counts = (OURS if row.set == PACKS else HARDER) if row.hard else PROBES if row.set == PACKS else 1
+    return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), view.text)
 
 
 def as_unseen(one: Example, chance: random.Random) -> Iterator[Example]:
@@ -74,7 +82,7 @@ class Columns(dict[Feature, int]):
 
     def of(self, one: Example) -> list[tuple[int, ...]]:
         """Of each stretch."""
-        return sorted({tuple(sorted(map(self.__getitem__, features(s)))) for s in stretches(one.words, one.length)})
+        return sorted({tuple(sorted(map(self.__getitem__, features(s)))) for s in stretches(one.words, len(one.text))})
 
     def matrix(self, stretches: Iterable[Sequence[int]]) -> Any:
         columns: list[int] = []
@@ -96,6 +104,7 @@ class Columns(dict[Feature, int]):
 
 def fitted(examples: Iterable[Example], columns: Columns) -> Any:
     attacks: list[list[tuple[int, ...]]] = []
+    counted: list[int] = []
     harmless: Counter[tuple[int, ...]] = Counter()
     for one in examples:
         stretches = columns.of(one)
@@ -103,10 +112,11 @@ def fitted(examples: Iterable[Example], columns: Columns) -> Any:
             harmless.update(dict.fromkeys(stretches, one.counts))
         elif any(stretches):
             attacks.append(stretches)
+            counted.append(one.counts)
     taken = [max(stretches, key=len) for stretches in attacks]
     for _ in range(ROUNDS):
         wanted = np.r_[np.ones(len(taken)), np.zeros(len(harmless))]
-        counts = np.r_[np.ones(len(taken)), np.array(list(harmless.values()), float)]
+        counts = np.array([*counted, *harmless.values()], float)
         model = LogisticRegression(C=STRENGTH, max_iter=300, solver="liblinear", penalty="l1", random_state=0)
         model.fit(columns.matrix([*taken, *harmless]), wanted, sample_weight=counts)
         taken = [_heaviest(stretches, model, columns) for stretches in attacks]
@@ -119,21 +129,56 @@ def _heaviest(stretches: Sequence[tuple[int, ...]], model: Any, columns: Columns
     return stretches[int(np.argmax(model.decision_function(columns.matrix(stretches))))]
 
 
-def learned(rows: Iterable[Row]) -> dict[str, Any]:
+def worded(examples: Sequence[Example], concepts: Weights) -> bytes:
+    """What the words of the stretches that weigh most add; each time, an attack's heaviest is taken for the attack."""
+    harmless = [(text, one) for one in examples if not one.attack for text in concepts.read(one.words, one.text)]
+    attacks = [one for one in examples if one.attack]
+    table = bytes(PLACES)
+    for _ in range(ROUNDS):
+        weights = concepts.with_words(Wording(table))
+        found = [(weights.heaviest(one.words, one.text), one) for one in attacks]
+        taken = [(one.text[place.start : place.end], one) for place, one in found]
+        table = _words_of([*taken, *harmless])
+    return table
+
+
+def _words_of(texts: Sequence[tuple[str, Example]]) -> bytes:
+    places: list[int] = []
+    ends = [0]
+    for text, _ in texts:
+        places += map(place, spelt(text))
+        ends.append(len(places))
+    numbers = np.diff(ends)
+    shares = np.repeat(1 / np.sqrt(numbers.clip(1)), numbers)
+    matrix = csr_matrix((shares, places, ends), shape=(len(texts), PLACES))
+    counts = [min(one.counts, _MOST_COUNTED) for _, one in texts]
+    model = LogisticRegression(C=_WORDS_STRENGTH, solver="liblinear", random_state=0)
+    model.fit(matrix, [one.attack for _, one in texts], sample_weight=counts)
+    return bytes(np.clip(np.round(WORDY * model.coef_[0] / UNIT), -128, 127).astype(np.int8).tobytes())
+
+
+def learned(rows: Iterable[Row]) -> tuple[dict[str, Any], bytes]:
+    """The weights of concepts, and those of words."""
     columns = Columns()
     chance = random.Random(1)  # noqa: S311  the same every time
-    seen = (example(row) for row in rows if row.label != "mixed")
-    return columns.told(fitted((copy for one in seen for copy in as_unseen(one, chance)), columns))
+    seen = [example(row) for row in rows if row.label != "mixed"]
+    told = columns.told(fitted((copy for one in seen for copy in as_unseen(one, chance)), columns))
+    of = {kind: table for kind, table in told.items() if kind != "bias"}
+    return told, worded(seen, Weights(told["bias"], of, Wording(bytes(PLACES))))
 
 
 def main() -> None:
     rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
     brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _ALSO_BROUGHT)]
-    told = {"inbound": learned(rows), "passage": learned(brought)}
-    Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    for stage, of in (("inbound", rows), ("passage", brought)):
-        kinds = {kind: len(table) for kind, table in told[stage].items() if kind != "bias"}
+    WORDS.mkdir(exist_ok=True)
+    weights = {}
+    for stage, of in (("inbound", [row for row in rows if row.stage == "inbound"]), ("passage", brought)):
+        weights[stage], words = learned(of)
+        WORDS.joinpath(f"{stage}.bin").write_bytes(words)
+        kinds = {kind: len(table) for kind, table in weights[stage].items() if kind != "bias"}
+        kinds["words"] = PLACES - words.count(0)
         sys.stdout.write(f"{stage}: {len(of):,} texts; features with a weight: {kinds}.\n")
+    Path(WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

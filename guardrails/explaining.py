@@ -11,10 +11,11 @@ from typing import Final
 
 from guardrails import normalise, screen
 from guardrails.compiling import LOAN
+from guardrails.found import Found
 from guardrails.lexicon import Hit, lexicon
 from guardrails.normalise import View
 from guardrails.policy import Policy
-from guardrails.rules import Found, Rule, matches
+from guardrails.rules import Rule, matches
 from guardrails.screen import Screening, Seen
 from guardrails.weighing import DOUBTFUL, weights
 
@@ -53,7 +54,10 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a concept, or two of them together, adds to the weight of a stretch. `kind`: see `weighing.named`."""
+    """What a concept, two of them together, or a word (its `kind` is `word`) adds to the weight of a stretch.
+
+    For the other kinds see `weighing.named`.
+    """
 
     kind: str
     concepts: tuple[str, ...]
@@ -145,7 +149,7 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
     """The text as it stands, and each disguise that says something else."""
     for view, scan, marks in screen.readings(body, normalise.plain(body)):
         hits = list(marks)
-        found = Found(scan, hits, view.source)
+        found = Found(scan, hits, view.source, view.text if view.name == "plain" else "")
         rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
         words = _words(view.text, sorted([*scan.hits(), *hits]))
         settled = any(not match.rule.grey for match in rules)
@@ -157,9 +161,12 @@ def _together(view: View, found: Found, body: str, language: str, stage: str) ->
     heaviest, weigh = screen.weighed(view, found, language, stage), weights(stage)
     if not heaviest:
         return None
-    shares = tuple(Share(*share) for share in weigh.shares(heaviest.stretch)[:_MOST_SHARES])
-    sure = heaviest.weight >= weigh.sure
-    return Together(heaviest.weight, sure, _quote(view, (heaviest.start, heaviest.end), body), shares)
+    read = view.text[heaviest.start : heaviest.end]
+    shares = [Share(*share) for share in weigh.shares(heaviest.stretch)]
+    shares += [Share("word", (word,), weight) for word, weight in weigh.wording.shares(read)]
+    shares.sort(key=lambda share: -abs(share.weight))
+    quote, sure = _quote(view, (heaviest.start, heaviest.end), body), heaviest.weight >= weigh.sure
+    return Together(heaviest.weight, sure, quote, tuple(shares[:_MOST_SHARES]))
 
 
 def _match(

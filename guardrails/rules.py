@@ -1,8 +1,6 @@
 """Rules over concepts: what `rules.yaml` says, and whether hits satisfy it."""
 
 import hashlib
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,10 +11,9 @@ from typing import Any, Literal
 import yaml
 
 from guardrails.compiling import LOAN
-from guardrails.lexicon import ANY_LANGUAGE, Hit, Scan, bit, mask
-from guardrails.marks import punctuation
-from guardrails.normalise import fold_lengths
-from guardrails.weighing import WEIGHTS
+from guardrails.found import Found
+from guardrails.lexicon import ANY_LANGUAGE, Hit, mask
+from guardrails.weighing import FILES, REFUTED
 
 Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
@@ -25,12 +22,8 @@ ACTIONS: tuple[Action, ...] = ("allow", "redact", "escalate", "block")  # the wo
 _TRIED = 4  # candidates for each term, so that no text can make a rule search for long
 _LEAST_EFFORT, _EFFORT = 20_000, 2  # for every text, and for each character of a long one
 _CHEAP = 8  # as many hits are found, or a place is judged, in the time in which one is put in order
-_NATIVE, _NEAR = 5, 100
 _IN_DOCUMENTS = 0.7
-_STOP, _MOST_STOPS = re.compile(r"[.!?…؟]+(?=\s|$)|[。！？।\n]"), 2_000
 _BEFORE = 45  # characters in which a sentence says who it speaks of
-_TOLD = 200  # characters before and after in which the same sentence may say that it tells of something
-_ADDRESS = frozenset({"YOURS"})
 _STRONG = 6  # letters and edges of a word that is hardly another language's by chance
 RULES = Path(__file__).with_name("rules.yaml")
 
@@ -72,7 +65,7 @@ class Rule:
             round(self.window * _IN_DOCUMENTS) if stage == "passage" and self.family != "tool_hijack" else self.window
         )
 
-    def match(self, found: "Found", window: int, effort: "Effort") -> tuple[int, int] | None:
+    def match(self, found: Found, window: int, effort: "Effort") -> tuple[int, int] | None:
         """The span, in the view, of the first place where every term is near the anchor, all in one language or two."""
         for anchor in found.of(self.terms[0])[0]:
             near = self._near(anchor, window, found, effort)
@@ -84,7 +77,7 @@ class Rule:
                 break
         return None
 
-    def _near(self, anchor: Hit, window: int, found: "Found", effort: "Effort") -> list[list[Hit]]:
+    def _near(self, anchor: Hit, window: int, found: Found, effort: "Effort") -> list[list[Hit]]:
         """What is near the anchor for each other term, as far as there is something."""
         effort.left -= 1
         near = []
@@ -96,7 +89,7 @@ class Rule:
         return near
 
     def _place(
-        self, places: list[Hit], shared: int, found: "Found", search: "_Search", effort: "Effort"
+        self, places: list[Hit], shared: int, found: Found, search: "_Search", effort: "Effort"
     ) -> tuple[int, int] | None:
         """The span once there is a place for each term that is left, none on top of another; nearest first."""
         if len(places) == len(self.terms):
@@ -114,7 +107,7 @@ class Rule:
                 return whole
         return None
 
-    def _whole(self, places: Sequence[Hit], shared: int, found: "Found") -> tuple[int, int] | None:
+    def _whole(self, places: Sequence[Hit], shared: int, found: Found) -> tuple[int, int] | None:
         start, end = min(hit.start for hit in places), max(hit.end for hit in places)
         spoken_here = found.is_spoken(shared, start, end) if shared else _with_english(places, found.english)
         if not spoken_here:
@@ -122,9 +115,18 @@ class Rule:
         spoken = 0
         for hit in places:
             spoken |= hit.languages
-        return None if self._excepted(found, start, end, shared, spoken) else (start, end)
+        if self._excepted(found, start, end, shared, spoken) or self._refuted(found, start, end):
+            return None
+        return start, end
 
-    def _excepted(self, found: "Found", start: int, end: int, shared: int, spoken: int) -> bool:
+    def _refuted(self, found: Found, start: int, end: int) -> bool:
+        """Whether all that is there weighs too little to be an attack of this kind."""
+        return (
+            not self.grey
+            and found.weight_of(start, end, "inbound" if "inbound" in self.stages else "passage") < REFUTED
+        )
+
+    def _excepted(self, found: Found, start: int, end: int, shared: int, spoken: int) -> bool:
         """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""
         near = [*found.near(self.unless, start - self.around, end + self.around)] if self.unless else []
         near = [hit for hit in near if _overlap(hit, start - self.around, end + self.around)]
@@ -191,94 +193,6 @@ def _beside_english(places: Iterable[Hit], english: int) -> int:
         if not hit.languages & english:
             rest &= hit.languages
     return rest
-
-
-class Found:
-    """The hits of one view, by the concepts of a term, in the order of their places."""
-
-    def __init__(self, scan: Scan, marks: Iterable[Hit], source: str = "") -> None:
-        self.english = scan.english
-        self._source = source
-        self._stops: list[int] | None = None
-        self._scan, self._marks = scan, list(marks)
-        self.present = scan.present | mask(hit.concept for hit in self._marks)
-        self._natives: tuple[list[int], list[list[int]]] | None = None
-        self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
-
-    def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
-        """The term's hits, their starts, and the length of the longest."""
-        if (kept := self._terms.get(term)) is None:
-            hits = self._scan.hits(mask(term))
-            if marks := [mark for mark in self._marks if mark.concept in term]:
-                hits = sorted([*hits, *marks])
-            longest = max([end - start for start, end, _, _ in hits], default=0)
-            kept = self._terms[term] = (hits, [start for start, _, _, _ in hits], longest)
-        return kept
-
-    def near(self, term: frozenset[str], start: int, end: int) -> list[Hit]:
-        """The term's hits that reach into the span."""
-        hits, starts, longest = self.of(term)
-        low, high = bisect_left(starts, start - longest), bisect_left(starts, end)
-        return [hit for hit in hits[low:high] if hit.end > start]
-
-    def leads_to(self, hit: Hit, start: int) -> bool:
-        """Whether the word stands before that place, in the same sentence of the text as it was written."""
-        stops = self._ends_of_sentences()
-        at = bisect_left(stops, hit.end - 1)
-        return hit.start < start and not (at < len(stops) and stops[at] <= start + 1)
-
-    def tells(self, of: frozenset[str], hit: Hit) -> bool:
-        """Whether the word's sentence tells of something in its language, and addresses nobody in it."""
-        low, high = self._sentence(hit)
-        spoken = hit.languages & ~LOAN
-        told = any(word.languages & spoken for word in self.near(of, low, high))
-        return told and not any(word.languages & spoken for word in self.near(_ADDRESS, low, high))
-
-    def _sentence(self, hit: Hit) -> tuple[int, int]:
-        """How far the word's sentence reaches, without the edges that it shares with its neighbours."""
-        stops = self._ends_of_sentences()
-        first, last = bisect_right(stops, hit.start + 1), bisect_left(stops, hit.end - 1)
-        low = stops[first - 1] + 1 if first else 0
-        high = stops[last] if last < len(stops) else hit.end + _TOLD
-        return max(low, hit.start - _TOLD), min(high, hit.end + _TOLD)
-
-    def _ends_of_sentences(self) -> list[int]:
-        if self._stops is None:
-            places = [stop.end() for stop in islice(_STOP.finditer(self._source), _MOST_STOPS)]
-            self._stops = sorted(fold_lengths(self._source, places).values())
-        return self._stops
-
-    def is_spoken(self, shared: int, start: int, end: int) -> bool:
-        """Whether one of the languages is spoken there: English words alone are English, or need a native word near."""
-        if not shared & LOAN or shared & self.english:
-            return True
-        starts, languages = self._native()
-        low, high = bisect_right(starts, start - _NEAR), bisect_left(starts, end + _NEAR)
-        if low >= high:
-            return False
-        level = (high - low).bit_length() - 1
-        return bool((languages[level][low] | languages[level][high - (1 << level)]) & shared & ~LOAN)
-
-    def _native(self) -> tuple[list[int], list[list[int]]]:
-        """Where the words of no other language start, and the languages of 1, 2, 4, 8 … such words from each on."""
-        if self._natives is None:
-            hits = self._scan.natives(_NATIVE)
-            levels = [[languages for _, languages in hits]]
-            while len(last := levels[-1]) > (step := 1 << len(levels) - 1):
-                levels.append([one | other for one, other in zip(last, last[step:], strict=False)])
-            self._natives = [start for start, _ in hits], levels
-        return self._natives
-
-    def present_in(self, spoken: int) -> int:
-        """The mask of the concepts that there are words of those languages or marks for."""
-        return self._scan.present_in(spoken) | mask(mark.concept for mark in self._marks)
-
-    def concepts_of(self, spoken: int) -> Iterator[tuple[int, int, int]]:
-        """Where each word of those languages, each mark and sign starts and ends, and the mask of its concepts."""
-        yield from self._scan.concepts_of(spoken)
-        for mark in self._marks:
-            yield mark.start, mark.end, bit(mark.concept)
-        yield from punctuation(self._source)
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:
@@ -374,4 +288,5 @@ def matches(
 
 @cache
 def digest() -> str:
-    return hashlib.sha256(RULES.read_bytes() + WEIGHTS.read_bytes() + repr(DETECTOR_RULES).encode()).hexdigest()
+    content = b"".join(path.read_bytes() for path in (RULES, *FILES))
+    return hashlib.sha256(content + repr(DETECTOR_RULES).encode()).hexdigest()

@@ -17,12 +17,13 @@ from guardrails.detectors.grounding import ungrounded
 from guardrails.detectors.links import unsafe_links
 from guardrails.detectors.personal import personal, same_as_in
 from guardrails.detectors.secrets import secrets
+from guardrails.found import Found
 from guardrails.lexicon import Hit, Scan, lexicon
 from guardrails.marks import marks
 from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
-from guardrails.rules import ACTIONS, Action, Effort, Found, Rule, Severity, matches
+from guardrails.rules import ACTIONS, Action, Effort, Rule, Severity, matches
 from guardrails.weighing import DOUBTFUL, LEAST, Weighed, weights
 
 __all__ = [
@@ -177,7 +178,7 @@ def weighed(view: View, words: Found, language: str, stage: str) -> Weighed | No
     spoken = lexicon().with_english(language)
     if words.present_in(spoken).bit_count() < LEAST:
         return None
-    return weights(stage).heaviest(words.concepts_of(spoken), len(view.text))
+    return weights(stage).heaviest(words.concepts_of(spoken), view.text)
 
 
 def regenerates(seen: Screening, policy: Policy) -> bool:
@@ -262,7 +263,7 @@ class _Work:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
         grey = self.policy.judged(self.stage)
-        words = Found(scan, marks, view.source)
+        words = Found(scan, marks, view.source, view.text if view is self.plain else "")
         for rule, place in matches(words, self.stage, grey=grey, effort=self.effort):
             matched = matched or not rule.grey
             self._report_once(rule, view, place)

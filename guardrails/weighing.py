@@ -1,25 +1,35 @@
-"""What the concepts of a stretch weigh together, where they are none of the rules' combinations.
+"""What the concepts and words of a stretch weigh together, where they are none of the rules' combinations.
 
-The weights (`weights.json`, made by `bench/weigh.py`) are of concepts, of pairs of them, of concepts that a message
-begins with, and of one concept right behind another, never of words: what was learned from one language holds in all.
-Messages have theirs, and so has what documents and tools bring, in which nobody should ask an assistant for anything.
-A sum of 0 is as likely an attack as not, among the texts it was made from.
+The weights of concepts (`weights.json`, made by `bench/weigh.py`) are of each, of pairs of them, of concepts that a
+message begins with, and of one concept right behind another: what was learned from one language holds in all. The
+weights of words (`wording.py`) are added where concepts alone do not weigh far too little. Messages have theirs, and
+so has what documents and tools bring, in which nobody should ask an assistant for anything.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from heapq import nlargest
 from itertools import combinations, product
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from guardrails.lexicon import bit, bits_of, mask, names
+from guardrails.wording import Wording
 
 WEIGHTS = Path(__file__).with_name("weights.json")
+WORDS = Path(__file__).with_name("words")  # a table for each stage
+FILES = (WEIGHTS, WORDS / "inbound.bin", WORDS / "passage.bin")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE = {"inbound": 0.75, "passage": 1.0}  # by the stage that weights are of
-DOUBTFUL = 0.0
+SURE = {"inbound": 2.5, "passage": 2.5}  # by the stage that weights are of
+DOUBTFUL = 1.0
+REFUTED = 1.0  # what a rule combined must not weigh less than
+_HOPELESS = -5.0  # what concepts weigh that no words make up for
+_MOST_READ = 16  # stretches of one view
 LEAST = 3  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
 _FIRST, _EARLY = 2, 25  # letters before what a message begins with, and before what comes early in it
 _BEHIND = 15  # letters between a word and one right behind it
@@ -41,7 +51,7 @@ class Stretch(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """The sum of a stretch's weights, where it is in its view, and what is in it."""
+    """What a stretch's concepts and words weigh, where it is in its view, and what is in it."""
 
     weight: float
     start: int
@@ -50,27 +60,57 @@ class Weighed(NamedTuple):
 
 
 class Weights:
-    """What each feature of a stretch adds, what any stretch weighs, and from where on that is `sure`."""
+    """What each feature of a stretch adds, what any stretch weighs, and what words add."""
 
-    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]], sure: float) -> None:
+    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]], wording: Wording, sure: float = 0) -> None:
         """`of`: by kind of feature and the names of its concepts."""
-        self._bias, self.sure = bias, sure
+        self._bias, self.wording, self.sure = bias, wording, sure
         self._of = {feature(kind, name): weight for kind, table in of.items() for name, weight in table.items()}
 
     def of(self, stretch: Stretch) -> float:
+        """What its concepts weigh."""
         weights = self._of
         return self._bias + sum(weights.get(one, 0.0) for one in features(stretch))
 
     def shares(self, stretch: Stretch) -> list[tuple[str, tuple[str, ...], float]]:
-        """What each feature adds, its kind and the names of its concepts, the largest shares first."""
-        found = [(*named(one), self._of[one]) for one in features(stretch) if self._of.get(one)]
-        return sorted(found, key=lambda share: -abs(share[-1]))
+        """What each feature adds, its kind and the names of its concepts."""
+        return [(*named(one), self._of[one]) for one in features(stretch) if self._of.get(one)]
 
-    def heaviest(self, words: Iterable[Words], length: int) -> Weighed:
-        """The heaviest stretch of a view of that many letters; stretches of the same are weighed once."""
-        alike = {stretch[1:]: stretch for stretch in stretches(words, length)}
-        weight, stretch = max((self.of(stretch), stretch) for stretch in alike.values())
-        return Weighed(weight, stretch.at, min(stretch.at + STRETCH, length), stretch)
+    def heaviest(self, words: Iterable[Words], text: str) -> Weighed:
+        """The heaviest stretch of a view."""
+        found = self._concepts(words, text)
+        likely = self._likely(found)
+        read = [(concepts + self.wording.of(text[s.at : s.at + STRETCH]), s) for concepts, s in likely] or found
+        weight, stretch = max(read, key=itemgetter(0))
+        return Weighed(weight, stretch.at, min(stretch.at + STRETCH, len(text)), stretch)
+
+    def read(self, words: Iterable[Words], text: str) -> list[str]:
+        """The stretches of a view whose words are read, at least one."""
+        found = self._concepts(words, text)
+        return [text[s.at : s.at + STRETCH] for _, s in self._likely(found) or [max(found, key=itemgetter(0))]]
+
+    def _concepts(self, words: Iterable[Words], text: str) -> list[tuple[float, Stretch]]:
+        """What the concepts of each stretch weigh."""
+        known: dict[tuple[object, ...], float] = {}
+        found: list[tuple[float, Stretch]] = []
+        for stretch in stretches(words, len(text)):
+            if (concepts := known.get(stretch[1:])) is None:
+                concepts = known[stretch[1:]] = self.of(stretch)
+            found.append((concepts, stretch))
+        return found
+
+    @staticmethod
+    def _likely(found: list[tuple[float, Stretch]]) -> list[tuple[float, Stretch]]:
+        return nlargest(_MOST_READ, [one for one in found if one[0] >= _HOPELESS], key=itemgetter(0))
+
+    def with_words(self, wording: Wording) -> Weights:
+        other = Weights(self._bias, {}, wording, self.sure)
+        other._of = self._of
+        return other
+
+    def of_place(self, words: Iterable[Words], text: str) -> float:
+        """What a short text weighs, whatever else it stands in."""
+        return max(map(self.of, stretches(words, len(text)))) + self.wording.of(text)
 
 
 @cache
@@ -78,7 +118,8 @@ def weights(stage: str) -> Weights:
     """Those of a stage: what a tool says is weighed as a document is."""
     of = "inbound" if stage == "inbound" else "passage"
     content = json.loads(WEIGHTS.read_text())[of]
-    return Weights(content.pop("bias"), content, SURE[of])
+    wording = Wording(WORDS.joinpath(f"{of}.bin").read_bytes())
+    return Weights(content.pop("bias"), content, wording, SURE[of])
 
 
 def features(stretch: Stretch) -> Iterator[Feature]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from guardrails.concepts import Pack
+from guardrails.found import Found
 from guardrails.languages import detect
 from guardrails.lexicon import Lexicon, lexicon_of
 from guardrails.marks import marks
 from guardrails.normalise import plain
-from guardrails.rules import Found, Rule, concept_rules, matches
+from guardrails.rules import Rule, concept_rules, matches
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound, passage
 
 # The families whose rules are made of words; the others recognise forms that no language changes.

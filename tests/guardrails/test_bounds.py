@@ -8,9 +8,10 @@ from guardrails import languages, lexicon, marks, normalise, rules, screen, view
 from guardrails.compiling import LOAN
 from guardrails.concepts import Pack, packs
 from guardrails.detectors import leaks, personal
+from guardrails.found import Found
 from guardrails.lexicon import Hit
 from guardrails.normalise import fold
-from guardrails.rules import Effort, Found, matches
+from guardrails.rules import Effort, matches
 from guardrails.screen import DEFAULT_POLICY, PolicyError, compile_policy, inbound, outbound, passage
 
 POLICY = compile_policy(DEFAULT_POLICY)

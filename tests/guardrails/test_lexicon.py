@@ -7,9 +7,10 @@ import pytest
 from guardrails import compiling as module
 from guardrails.compiling import BACKWARDS
 from guardrails.concepts import Pack
+from guardrails.found import Found
 from guardrails.lexicon import Hit, Lexicon, lexicon_of
 from guardrails.normalise import fold
-from guardrails.rules import Found, Rule, mask, matches
+from guardrails.rules import Rule, mask, matches
 from guardrails.screen import DEFAULT_POLICY, compile_policy, inbound
 
 POLICY = compile_policy(DEFAULT_POLICY)
