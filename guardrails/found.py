@@ -10,14 +10,14 @@ from guardrails.compiling import LOAN
 from guardrails.lexicon import ANY_LANGUAGE, Hit, Scan, bit, mask
 from guardrails.marks import punctuation
 from guardrails.normalise import fold_lengths
-from guardrails.weighing import Words, weights
+from guardrails.weighing import REFUTED, REFUTED_ALONE, Words, weights
 
 _NATIVE, _NEAR = 5, 100
 _STOP, _MOST_STOPS = re.compile(r"[.!?…؟]+(?=\s|$)|[。！？।\n]"), 2_000
 _TOLD = 200  # characters before and after in which the same sentence may say that it tells of something
 _ADDRESS = frozenset({"YOURS"})
 _MOST_WEIGHED = 200  # places, so that no text can keep this busy
-_ABOUT = 60  # characters of its sentence before and behind a place that are weighed with it
+_BARELY, _ABOUT = 6, 60  # letters of its sentence before and behind a place that are weighed with it
 
 
 class Found:
@@ -113,14 +113,19 @@ class Found:
         low, high = bisect_left(words, (start - longest,)), bisect_left(words, (end,))
         return [word for word in words[low:high] if word[1] > start]
 
-    def weight_of(self, start: int, end: int, stage: str) -> float:
-        """What the words of any language weigh there and a little about it.
+    def refutes(self, start: int, end: int, stage: str) -> bool:
+        """Whether what is there weighs too little to be an attack, alone and with its sentence, whatever a rule says.
 
-        Without end where words are disguised, which has no excuse, and once so many places were weighed.
+        Where words are disguised, which has no excuse, nothing does; nor once so many places were weighed.
         """
         if not self._plain:
-            return inf
-        place = (*self._sentences(start, end, _ABOUT), stage)
+            return False
+        if self._weight_of(start, end, _BARELY, stage) >= REFUTED_ALONE:
+            return False
+        return self._weight_of(start, end, _ABOUT, stage) < REFUTED
+
+    def _weight_of(self, start: int, end: int, about: int, stage: str) -> float:
+        place = (*self._sentences(start, end, about), stage)
         if (kept := self._weighed.get(place)) is None:
             if len(self._weighed) >= _MOST_WEIGHED:
                 return inf

@@ -13,7 +13,7 @@ import yaml
 from guardrails.compiling import LOAN
 from guardrails.found import Found
 from guardrails.lexicon import ANY_LANGUAGE, Hit, mask
-from guardrails.weighing import FILES, REFUTED
+from guardrails.weighing import FILES
 
 Action = Literal["allow", "redact", "escalate", "block"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
@@ -120,11 +120,7 @@ class Rule:
         return start, end
 
     def _refuted(self, found: Found, start: int, end: int) -> bool:
-        """Whether all that is there weighs too little to be an attack of this kind."""
-        return (
-            not self.grey
-            and found.weight_of(start, end, "inbound" if "inbound" in self.stages else "passage") < REFUTED
-        )
+        return not self.grey and found.refutes(start, end, "inbound" if "inbound" in self.stages else "passage")
 
     def _excepted(self, found: Found, start: int, end: int, shared: int, spoken: int) -> bool:
         """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""
