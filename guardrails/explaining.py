@@ -44,12 +44,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A rule that a reading satisfies. `quote` is the place in the text; `judged`: a grey rule with a judge to ask."""
+    """A rule that a reading satisfies. `quote` is the place in the text; `judged`: a grey rule with a judge to ask;
+    `refuted`: it does not act, because all that is there weighs too little to be an attack."""
 
     rule: Rule
     quote: str
     terms: tuple[Term, ...]
     judged: bool
+    refuted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class Reading:
     words: tuple[Word, ...]
     matches: tuple[Match, ...]
     together: Together | None
+
+    @property
+    def acting(self) -> tuple[Match, ...]:
+        return tuple(match for match in self.matches if not match.refuted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +156,11 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
     for view, scan, marks in screen.readings(body, normalise.plain(body)):
         hits = list(marks)
         found = Found(scan, hits, view.source, view.text if view.name == "plain" else "")
-        rules = [_match(rule, place, view, found, body, policy, stage) for rule, place in matches(found, stage)]
+        rules = _matches(view, found, Found(scan, hits, view.source), body, policy, stage)
         words = _words(view.text, sorted([*scan.hits(), *hits]))
-        settled = any(not match.rule.grey for match in rules)
+        settled = any(not match.rule.grey and not match.refuted for match in rules)
         together = None if settled else _together(view, found, body, seen.language, stage)
-        yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, tuple(rules), together)
+        yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, rules, together)
 
 
 def _together(view: View, found: Found, body: str, language: str, stage: str) -> Together | None:
@@ -169,11 +175,16 @@ def _together(view: View, found: Found, body: str, language: str, stage: str) ->
     return Together(heaviest.weight, sure, quote, tuple(shares[:_MOST_SHARES]))
 
 
-def _match(
-    rule: Rule, place: tuple[int, int], view: View, found: Found, body: str, policy: Policy, stage: str
-) -> Match:
-    terms = tuple(Term(tuple(sorted(term)), _inside(term, place, view.text, found)) for term in rule.terms)
-    return Match(rule, _quote(view, place, body), terms, rule.grey and policy.judged(stage))
+def _matches(view: View, found: Found, bare: Found, body: str, policy: Policy, stage: str) -> tuple[Match, ...]:
+    """The rules that the words satisfy; those that they do not satisfy once they are weighed, are refuted."""
+    acting = {rule.id: place for rule, place in matches(found, stage)}
+    told = []
+    for rule, first in matches(bare, stage):
+        place = acting.get(rule.id, first)
+        terms = tuple(Term(tuple(sorted(term)), _inside(term, place, view.text, found)) for term in rule.terms)
+        judged = rule.grey and policy.judged(stage)
+        told.append(Match(rule, _quote(view, place, body), terms, judged, rule.id not in acting))
+    return tuple(told)
 
 
 def _quote(view: View, place: tuple[int, int], body: str) -> str:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,15 @@ class Guess:
     covered: bool
 
 
+@cache
 def covered_languages() -> frozenset[str]:
     return frozenset(languages())
+
+
+@lru_cache(maxsize=256)
+def _covered(spoken: AbstractSet[str]) -> AbstractSet[str]:
+    """Those of them that packs cover."""
+    return spoken & covered_languages()
 
 
 @cache
@@ -269,7 +276,7 @@ def detect(text: str, spoken: AbstractSet[str] | None = None) -> Guess:
 
     Too short to tell (a name, a number, "ok") counts as covered; a long text is judged by windows, the worst counts.
     """
-    spoken = covered_languages() if not spoken else spoken & covered_languages()
+    spoken = _covered(frozenset(spoken)) if spoken else covered_languages()
     if _beyond_known().search(text) and _foreign_script(scripts(text)):
         shares = _shares(" ".join(text[:_WINDOW].split()))
         return Guess(max(shares, key=lambda code: shares[code]), covered=False)

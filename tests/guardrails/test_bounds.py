@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from guardrails import languages, lexicon, marks, normalise, rules, screen, views
+from guardrails import languages, lexicon, marks, normalise, rules, screen, views, weighing
 from guardrails.compiling import LOAN
 from guardrails.concepts import Pack, packs
 from guardrails.detectors import leaks, personal
@@ -204,3 +204,18 @@ def test_an_address_is_looked_for_once_a_word() -> None:
     (pattern,) = [pattern for name, _, pattern in marks._MARKS if name == "#email"]
     assert pattern.search("to ann@shop.example now")
     assert not any(pattern.match("a" * 64 + "@b.cc", at) for at in range(1, 64))
+
+
+def test_values_are_looked_for_in_the_sources_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "_MOST_ASKED", 3)
+    addresses = [f"ann{at}@shop.example" for at in range(5)]
+    answer = outbound(", ".join(addresses), POLICY, sources=addresses)
+    assert [address in answer.text for address in addresses] == [True] * 3 + [False] * 2
+
+
+def test_words_right_behind_each_other_are_paired_a_bounded_number_of_times() -> None:
+    one, other = lexicon.bit("TEST0"), lexicon.bit("TEST1")
+    words = [(at * 10, at * 10 + 5, one if at % 2 else other) for at in range(2 * weighing._MOST_IN_ROWS)]
+    paired = [bool(stretch.rows) for stretch in weighing.stretches(words, 20 * weighing._MOST_IN_ROWS)]
+    assert paired[0]
+    assert not paired[-1]
