@@ -21,7 +21,7 @@ DATA: Final = Path(
 )
 # Of `bench/sentences`: what packs were widened for and weights learned from, and what only ever measures.
 LEARNED: Final = ("a", "b", "c", "d", "e", "g", "h", "i", "j", "k", "m")
-KEPT: Final = ("f",)
+KEPT: Final = ("f", "l")
 SENTENCES: Final = BASE / "bench" / "sentences"
 PACKS: Final = "packs"  # the set of the packs' own sentences
 HIJACKS: Final = frozenset({"goal_hijack", "override_or_leak", "Hijacking attacks", "instruction_override"})
