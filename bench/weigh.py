@@ -30,7 +30,7 @@ from guardrails.marks import marks
 from guardrails.weighing import WEIGHTS, WORDS, Feature, Weights, Words, features, named, stretches
 from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
-HARDER: Final = 4  # what a look-alike counts for, beside an ordinary message
+HARDER: Final = 6  # what a look-alike counts for, beside an ordinary message
 PROBES: Final = 3  # what an attack counts for that a pack is proved by
 OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
@@ -38,9 +38,7 @@ STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
 _ALSO_BROUGHT: Final = frozenset(f"own-{name}" for name in LEARNED)  # whose harmless messages are documents, too
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
-WORDY: Final = (
-    1.5  # what words count for, beside concepts: a pack knows nearly all of these texts' words, of others' fewer
-)
+WORDY: Final = 1.5  # words count that much more than learned: concepts are known better in these texts than in others
 _WORDS_STRENGTH: Final = 10.0
 _MOST_COUNTED: Final = 8  # what one text counts for among words
 
