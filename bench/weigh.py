@@ -27,16 +27,17 @@ from guardrails import languages, normalise
 from guardrails.found import Found
 from guardrails.lexicon import bits_of, lexicon
 from guardrails.marks import marks
-from guardrails.weighing import WEIGHTS, WORDS, Feature, Weights, Words, features, named, stretches
+from guardrails.weighing import STRETCH, WEIGHTS, WORDS, Feature, Stretch, Weights, Words, features, named, stretches
 from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
 HARDER: Final = 6  # what a look-alike counts for, beside an ordinary message
-PROBES: Final = 3  # what an attack counts for that a pack is proved by
+PROBES: Final = 5  # what an attack counts for that a pack is proved by
 OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
-_ALSO_BROUGHT: Final = frozenset(f"own-{name}" for name in LEARNED)  # whose harmless messages are documents, too
+BURIED: Final = 0.1  # of our attacks, that are learned from inside of harmless words, too
+_OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
 WORDY: Final = 1.5  # words count that much more than learned: concepts are known better in these texts than in others
 _WORDS_STRENGTH: Final = 10.0
@@ -45,21 +46,44 @@ _MOST_COUNTED: Final = 8  # what one text counts for among words
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text, folded, and where the concepts of its words stand in it."""
+    """One text, folded, and where the concepts of its words stand in it. `inside`: where an attack begins and ends."""
 
     attack: bool
     counts: int
     words: tuple[Words, ...]
     text: str
+    inside: tuple[int, int]
+
+    def stretches(self) -> list[Stretch]:
+        """Those that have a good part of the attack, or of what is harmless, all."""
+        start, end = self.inside
+        part = min(STRETCH // 2, end - start) if self.attack else 0
+        found = stretches(self.words, len(self.text))
+        return [one for one in found if min(end, one.at + STRETCH) - max(start, one.at) >= part]
 
 
-def example(row: Row) -> Example:
-    body = normalise.bounded(row.text)
+def example(row: Row, before: str = "", behind: str = "") -> Example:
+    body = normalise.bounded(f"{before} {row.text} {behind}".strip())
     view, words = normalise.plain(body), lexicon()
     found = Found(words.scan(view.text), marks(body), body)
     spoken = words.with_english(languages.detect(body).code)
     counts = (OURS if row.set == PACKS else HARDER) if row.hard else PROBES if row.set == PACKS else 1
-    return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), view.text)
+    start = len(normalise.fold(before)) - 1 if before else 0
+    inside = start, min(start + len(normalise.fold(row.text)), len(view.text))
+    return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), view.text, inside)
+
+
+def buried(rows: Sequence[Row], chance: random.Random) -> Iterator[Example]:
+    """Some of our attacks on the assistant behind or inside of harmless words: not all begin with the attack."""
+    harmless: dict[str, list[str]] = {}
+    for row in rows:
+        if row.label == "benign" and row.set in _OURS and len(row.text) >= STRETCH // 2:
+            harmless.setdefault(row.language, []).append(row.text)
+    for row in rows:
+        if row.label == "attack" and row.set in _OURS and row.stage == "inbound" and chance.random() < BURIED:
+            around = chance.choice(harmless[row.language])
+            cut = around.find(" ", len(around) // 2) if chance.random() < 0.5 else len(around)
+            yield example(row, around[:cut], around[cut:])
 
 
 def as_unseen(one: Example, chance: random.Random) -> Iterator[Example]:
@@ -79,8 +103,8 @@ class Columns(dict[Feature, int]):
         return self[one]
 
     def of(self, one: Example) -> list[tuple[int, ...]]:
-        """Of each stretch."""
-        return sorted({tuple(sorted(map(self.__getitem__, features(s)))) for s in stretches(one.words, len(one.text))})
+        """Of each stretch that counts."""
+        return sorted({tuple(sorted(map(self.__getitem__, features(stretch)))) for stretch in one.stretches()})
 
     def matrix(self, stretches: Iterable[Sequence[int]]) -> Any:
         columns: list[int] = []
@@ -130,12 +154,12 @@ def _heaviest(stretches: Sequence[tuple[int, ...]], model: Any, columns: Columns
 def worded(examples: Sequence[Example], concepts: Weights) -> bytes:
     """What the words of the stretches that weigh most add; each time, an attack's heaviest is taken for the attack."""
     harmless = [(text, one) for one in examples if not one.attack for text in concepts.read(one.words, one.text)]
-    attacks = [one for one in examples if one.attack]
+    attacks = [(one, [(concepts.of(s), one.text[s.at : s.at + STRETCH]) for s in one.stretches()])
+               for one in examples if one.attack]  # fmt: skip
     table = bytes(PLACES)
     for _ in range(ROUNDS):
-        weights = concepts.with_words(Wording(table))
-        found = [(weights.heaviest(one.words, one.text), one) for one in attacks]
-        taken = [(one.text[place.start : place.end], one) for place, one in found]
+        words = Wording(table)
+        taken = [(max(found, key=lambda read: read[0] + words.of(read[1]))[1], one) for one, found in attacks]
         table = _words_of([*taken, *harmless])
     return table
 
@@ -155,11 +179,12 @@ def _words_of(texts: Sequence[tuple[str, Example]]) -> bytes:
     return bytes(np.clip(np.round(WORDY * model.coef_[0] / UNIT), -128, 127).astype(np.int8).tobytes())
 
 
-def learned(rows: Iterable[Row]) -> tuple[dict[str, Any], bytes]:
+def learned(rows: Sequence[Row]) -> tuple[dict[str, Any], bytes]:
     """The weights of concepts, and those of words."""
     columns = Columns()
     chance = random.Random(1)  # noqa: S311  the same every time
     seen = [example(row) for row in rows if row.label != "mixed"]
+    seen += buried(rows, chance)
     told = columns.told(fitted((copy for one in seen for copy in as_unseen(one, chance)), columns))
     of = {kind: table for kind, table in told.items() if kind != "bias"}
     return told, worded(seen, Weights(told["bias"], of, Wording(bytes(PLACES))))
@@ -167,10 +192,11 @@ def learned(rows: Iterable[Row]) -> tuple[dict[str, Any], bytes]:
 
 def main() -> None:
     rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
-    brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _ALSO_BROUGHT)]
+    brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _OURS)]
     WORDS.mkdir(exist_ok=True)
     weights = {}
-    for stage, of in (("inbound", [row for row in rows if row.stage == "inbound"]), ("passage", brought)):
+    asked = [row for row in rows if row.stage == "inbound" or row.label == "benign"]
+    for stage, of in (("inbound", asked), ("passage", brought)):
         weights[stage], words = learned(of)
         WORDS.joinpath(f"{stage}.bin").write_bytes(words)
         kinds = {kind: len(table) for kind, table in weights[stage].items() if kind != "bias"}

@@ -25,9 +25,9 @@ WORDS = Path(__file__).with_name("words")  # a table for each stage
 FILES = (WEIGHTS, WORDS / "inbound.bin", WORDS / "passage.bin")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE = {"inbound": 2.0, "passage": 2.5}  # by the stage that weights are of
+SURE = {"inbound": 2.5, "passage": 3.0}  # by the stage that weights are of
 DOUBTFUL = 1.0
-REFUTED, REFUTED_ALONE = 1.0, 3.0  # what a rule combined and its sentence must not both weigh less than
+REFUTED, REFUTED_ALONE = 2.0, 4.0  # what a rule combined and its sentence must not both weigh less than
 _HOPELESS = -5.0  # what concepts weigh that no words make up for
 _MOST_READ = 16  # stretches of one view
 LEAST = 3  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more
@@ -37,6 +37,7 @@ _MOST_IN_ROWS, _MOST_NEAR = 1_000, 12  # words, so that no text can keep this bu
 Words = tuple[int, int, int]  # start, end, mask of concepts
 # A concept's bit, two of them in one mask, ("first" or "early", a bit), or (a bit, that of the concept right behind).
 Feature = int | tuple[str | int, int]
+LATER: Feature = "later", 0  # a stretch that is not the text's first
 
 
 class Stretch(NamedTuple):
@@ -94,8 +95,8 @@ class Weights:
         known: dict[tuple[object, ...], float] = {}
         found: list[tuple[float, Stretch]] = []
         for stretch in stretches(words, len(text)):
-            if (concepts := known.get(stretch[1:])) is None:
-                concepts = known[stretch[1:]] = self.of(stretch)
+            if (concepts := known.get((stretch.at > 0, *stretch[1:]))) is None:
+                concepts = known[stretch.at > 0, *stretch[1:]] = self.of(stretch)
             found.append((concepts, stretch))
         return found
 
@@ -124,6 +125,8 @@ def weights(stage: str) -> Weights:
 
 def features(stretch: Stretch) -> Iterator[Feature]:
     """All that may weigh in a stretch, each once."""
+    if stretch.at:
+        yield LATER
     ones = bits_of(stretch.concepts)
     yield from ones
     for one, other in combinations(ones, 2):
@@ -143,7 +146,7 @@ def feature(kind: str, name: str) -> Feature:
             return mask(concepts)
         case "behind":
             return bit(concepts[0]), bit(concepts[1])
-    return kind, bit(name)
+    return kind, bit(name) if name else 0
 
 
 def named(one: Feature) -> tuple[str, tuple[str, ...]]:
