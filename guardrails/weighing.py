@@ -1,9 +1,9 @@
 """What the concepts and words of a stretch weigh together, where they are none of the rules' combinations.
 
 The weights of concepts (`weights.json`, made by `bench/weigh.py`) are of each, of pairs of them, of concepts that a
-message begins with, and of one concept right behind another: what was learned from one language holds in all. The
-weights of words (`wording.py`) are added where concepts alone do not weigh far too little. Messages have theirs, and
-so has what documents and tools bring, in which nobody should ask an assistant for anything.
+message begins with, of one concept right behind another, and of not being the beginning: what was learned from one
+language holds in all. The weights of words (`wording.py`) are added where concepts alone do not weigh far too little.
+Messages have theirs, and so has what documents and tools bring, in which nobody should ask an assistant for anything.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FIRST, _EARLY = 2, 25  # letters before what a message begins with, and before 
 _BEHIND = 15  # letters between a word and one right behind it
 _MOST_IN_ROWS, _MOST_NEAR = 1_000, 12  # words, so that no text can keep this busy
 Words = tuple[int, int, int]  # start, end, mask of concepts
-# A concept's bit, two of them in one mask, ("first" or "early", a bit), or (a bit, that of the concept right behind).
+# A concept's bit, two in one mask, ("first" or "early", a bit), (a bit, that of the concept right behind), LATER.
 Feature = int | tuple[str | int, int]
 LATER: Feature = "later", 0  # a stretch that is not the text's first
 
@@ -140,17 +140,17 @@ def features(stretch: Stretch) -> Iterator[Feature]:
 
 def feature(kind: str, name: str) -> Feature:
     """What `named` tells of."""
-    concepts = name.split(" ")
+    concepts = name.split()
     match kind:
         case "concepts" | "pairs":
             return mask(concepts)
         case "behind":
             return bit(concepts[0]), bit(concepts[1])
-    return kind, bit(name) if name else 0
+    return kind, mask(concepts)
 
 
 def named(one: Feature) -> tuple[str, tuple[str, ...]]:
-    """The kind of a feature and the names of its concepts: `concepts`, `pairs`, `first`, `early`, `behind`."""
+    """The kind of a feature and the names of its concepts: `concepts`, `pairs`, `first`, `early`, `behind`, `later`."""
     match one:
         case int():
             concepts = tuple(sorted(names(one)))

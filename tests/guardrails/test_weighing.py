@@ -41,7 +41,7 @@ def kept(stage: str) -> dict[str, dict[str, float]]:
 
 @STAGES
 def test_weights_are_of_concepts_that_every_pack_has_words_for(stage: str) -> None:
-    named = {name for table in kept(stage).values() for key in table for name in key.split(" ")}
+    named = {name for table in kept(stage).values() for key in table for name in key.split()}
     for pack in packs().values():
         words = {concept for concept, stems in pack.words.items() if stems}
         assert {name for name in named if not name.startswith("#")} <= words, pack.code
@@ -49,10 +49,10 @@ def test_weights_are_of_concepts_that_every_pack_has_words_for(stage: str) -> No
 
 @STAGES
 def test_every_kind_of_feature_has_weights_and_goes_by_its_name(stage: str) -> None:
-    assert kept(stage).keys() == {"concepts", "pairs", "first", "early", "behind"}
+    assert kept(stage).keys() == {"concepts", "pairs", "first", "early", "behind", "later"}
     for kind, table in kept(stage).items():
         for key in table:
-            assert named(feature(kind, key)) == (kind, tuple(key.split(" ")))
+            assert named(feature(kind, key)) == (kind, tuple(key.split()))
 
 
 def test_a_stretch_weighs_what_each_of_its_features_does() -> None:
@@ -72,6 +72,11 @@ def test_words_at_the_beginning_and_right_behind_each_other_are_told_apart() -> 
     assert (opening.first, opening.early) == (a, b)
     assert opening.rows == {(a, b), (b, c)}
     assert (later.first, later.early) == (0, 0)
+
+
+@STAGES
+def test_the_same_words_weigh_less_further_in(stage: str) -> None:
+    assert weights(stage).of(Stretch(100, ORDER.concepts)) < weights(stage).of(ORDER)
 
 
 @STAGES

@@ -97,12 +97,13 @@ def test_harmless_words_around_an_attack_do_not_refute_it(padding: str) -> None:
 def test_hardly_a_probe_is_refuted_in_the_middle_of_a_harmless_sentence(code: str) -> None:
     pack = packs()[code]
     harmless = " ".join(fold(text).strip() for text in pack.hard_negatives["data_extraction"])
+    much = 80 if pack.spaces else 30  # letters
     missed = [
         probe
         for family, probes in pack.probes.items()
         for probe in probes
         if (inbound if STAGES[family] == "inbound" else passage)(
-            f"{harmless[:80]} {probe} {harmless[80:160]}", POLICY
+            f"{harmless[:much]} {probe} {harmless[much : 2 * much]}", POLICY
         ).action
         != "block"
     ]
