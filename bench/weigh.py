@@ -31,7 +31,7 @@ from guardrails.weighing import STRETCH, WEIGHTS, WORDS, Feature, Stretch, Weigh
 from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
 HARDER: Final = 6  # what a look-alike counts for, beside an ordinary message
-PROBES: Final = 5  # what an attack counts for that a pack is proved by
+PROBES: Final = 8  # what an attack counts for that a pack is proved by
 OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
