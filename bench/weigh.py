@@ -30,7 +30,8 @@ from guardrails.marks import marks
 from guardrails.weighing import STRETCH, WEIGHTS, WORDS, Feature, Stretch, Weights, Words, features, named, stretches
 from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
-HARDER: Final = 6  # what a look-alike counts for, beside an ordinary message
+ORDINARY: Final = 2  # what an ordinary message counts for, beside an attack
+HARDER: Final = 6  # what a look-alike does
 PROBES: Final = 8  # what an attack counts for that a pack is proved by
 OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
@@ -67,7 +68,9 @@ def example(row: Row, before: str = "", behind: str = "") -> Example:
     view, words = normalise.plain(body), lexicon()
     found = Found(words.scan(view.text), marks(body), body)
     spoken = words.with_english(languages.detect(body).code)
-    counts = (OURS if row.set == PACKS else HARDER) if row.hard else PROBES if row.set == PACKS else 1
+    counts = (OURS if row.set == PACKS else HARDER) if row.hard else ORDINARY
+    if row.label == "attack":
+        counts = PROBES if row.set == PACKS else 1
     start = len(normalise.fold(before)) - 1 if before else 0
     inside = start, min(start + len(normalise.fold(row.text)), len(view.text))
     return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), view.text, inside)

@@ -287,5 +287,7 @@ def matches(
 
 @cache
 def digest() -> str:
-    content = b"".join(path.read_bytes() for path in (RULES, *FILES))
-    return hashlib.sha256(content + repr(DETECTOR_RULES).encode()).hexdigest()
+    content = hashlib.sha256(repr(DETECTOR_RULES).encode())
+    for path in (RULES, *FILES):
+        content.update(path.read_bytes())
+    return content.hexdigest()
