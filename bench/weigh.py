@@ -42,7 +42,6 @@ _OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
 WORDY: Final = 1.5  # words count that much more than learned: concepts are known better in these texts than in others
 _WORDS_STRENGTH: Final = 10.0
-_MOST_COUNTED: Final = 8  # what one text counts for among words
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ def _words_of(texts: Sequence[tuple[str, Example]]) -> bytes:
     numbers = np.diff(ends)
     shares = np.repeat(1 / np.sqrt(numbers.clip(1)), numbers)
     matrix = csr_matrix((shares, places, ends), shape=(len(texts), PLACES))
-    counts = [min(one.counts, _MOST_COUNTED) for _, one in texts]
+    counts = [one.counts for _, one in texts]
     model = LogisticRegression(C=_WORDS_STRENGTH, solver="liblinear", random_state=0)
     model.fit(matrix, [one.attack for _, one in texts], sample_weight=counts)
     return bytes(np.clip(np.round(WORDY * model.coef_[0] / UNIT), -128, 127).astype(np.int8).tobytes())
