@@ -6,7 +6,6 @@ kept, and two that share a place share its weight.
 """
 
 import re
-from array import array
 from collections.abc import Iterator
 from math import sqrt
 from typing import Final
@@ -39,7 +38,7 @@ class Wording:
     """The weights of words, so many `UNIT`s each, one signed byte for each place."""
 
     def __init__(self, table: bytes) -> None:
-        self._table = array("b", table)
+        self._table = memoryview(table).cast("b")
 
     def of(self, text: str) -> float:
         """What the words of a folded text add: their sum, over the root of their number."""
