@@ -88,12 +88,14 @@ class Scan:
         """The words of a mask of concepts, in the order of their places."""
         places, masks, meanings = self._places(), self._automaton.masks, self._automaton.meanings
         return sorted(
-            Hit(start, end, concept, languages)
-            for number in self._numbers
-            if masks[number] & of
-            for concept, languages in meanings[number]
-            if bit(concept) & of
-            for start, end in places[number]
+            [
+                Hit(start, end, concept, languages)
+                for number in self._numbers
+                if masks[number] & of
+                for concept, languages in meanings[number]
+                if _bits[concept] & of
+                for start, end in places[number]
+            ]
         )
 
     def natives(self, least: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 # Longer texts are cut to a head and a tail; `screen` never calls such a text clean.
 LIMIT, HEAD = 100_000, 75_000
@@ -161,31 +162,27 @@ class View:
     source: str = ""
 
 
-def _reaches(source: str) -> list[int]:
-    """How far the folded view reaches after each character of the source."""
-    reach, gap, reached = 0, True, []
-    for character in source:
-        for letter in _FOLDING[ord(character)]:
-            if letter == " ":
-                gap = True
-            else:
-                reach += 2 if gap else 1
-                gap = False
-        reached.append(reach)
-    return reached
+class _Letters(dict[int, int]):
+    def __missing__(self, code: int) -> int:
+        forget(self)
+        letters = self[code] = len(_FOLDING[code].replace(" ", ""))
+        return letters
+
+
+_LETTERS_OF = _Letters()
 
 
 def tracer(source: str, folded: str) -> Locate:
-    reached: list[int] = []
+    """By the letters before a place: folding may change their number, spaces and signs, but not their order."""
+    letters: list[int] = []  # of the folded text, up to and with each character of the source
 
     def locate(start: int, end: int) -> tuple[int, int]:
-        if not reached:
-            reached.extend(_reaches(source))
-        letters = folded[start:end]
-        start += len(letters) - len(letters.lstrip())
-        end -= len(letters) - len(letters.rstrip())
-        first = min(bisect_left(reached, start + 1), len(source))
-        return first, max(first, min(bisect_left(reached, end) + 1, len(source)))
+        if not letters:
+            letters.extend(accumulate(map(_LETTERS_OF.__getitem__, map(ord, source))))
+        before = start - folded.count(" ", 0, start)
+        until = before + end - start - folded.count(" ", start, end)
+        first = min(bisect_left(letters, before + 1), len(source))
+        return first, max(first, min(bisect_left(letters, until) + 1, len(source)))
 
     return locate
 
