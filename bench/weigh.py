@@ -24,10 +24,26 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.guardrails_rows import LEARNED, PACKS, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
+from guardrails.concepts import packs
+from guardrails.coverage import STAGES
+from guardrails.coverage.mutators import buried as buried_in
 from guardrails.found import Found
 from guardrails.lexicon import bits_of, lexicon
 from guardrails.marks import marks
-from guardrails.weighing import STRETCH, WEIGHTS, WORDS, Feature, Stretch, Weights, Words, features, named, stretches
+from guardrails.screen import DEFAULT_POLICY, Policy, compile_policy, inbound, passage
+from guardrails.weighing import (
+    STRETCH,
+    WEIGHTS,
+    WORDS,
+    Feature,
+    Stretch,
+    Weights,
+    Words,
+    features,
+    named,
+    stretches,
+    weights,
+)
 from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
 ORDINARY: Final = 2  # what an ordinary message counts for, beside an attack
@@ -40,6 +56,7 @@ COPIES: Final = 3  # of each example, that lack some concepts
 BURIED: Final = 0.1  # of our attacks, that are learned from inside of harmless words, too
 _OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
+RAISED: Final = 4  # units of weight for each word of a probe that passes, each time
 WORDY: Final = 1.5  # words count that much more than learned: concepts are known better in these texts than in others
 _WORDS_STRENGTH: Final = 10.0
 
@@ -192,19 +209,49 @@ def learned(rows: Sequence[Row]) -> tuple[dict[str, Any], bytes]:
     return told, worded(seen, Weights(told["bias"], of, Wording(bytes(PLACES))))
 
 
+def prove(rounds: int = 12) -> int:
+    """Raise the words of probes that weigh too little to be blocked alone or buried; how many are still not."""
+    policy = compile_policy(DEFAULT_POLICY)
+    missed: list[tuple[str, str]] = []
+    for _ in range(rounds):
+        weights.cache_clear()
+        missed = [(stage, text) for stage, text, harmless in _probes() if not _blocked(stage, text, harmless, policy)]
+        for stage, text in missed:
+            path = WORDS / f"{stage}.bin"
+            table = np.frombuffer(path.read_bytes(), np.int8).astype(int)
+            table[list(set(map(place, spelt(normalise.fold(text)))))] += RAISED
+            path.write_bytes(table.clip(-128, 127).astype(np.int8).tobytes())
+        if not missed:
+            break
+    return len(missed)
+
+
+def _probes() -> Iterator[tuple[str, str, str]]:
+    """Stage, sentence, and something harmless in its language."""
+    for pack in packs().values():
+        harmless = pack.hard_negatives["instruction_override"][2] + " "
+        yield from ((STAGES[family], text, harmless) for family, texts in pack.probes.items() for text in texts)
+
+
+def _blocked(stage: str, text: str, harmless: str, policy: Policy) -> bool:
+    screen = inbound if stage == "inbound" else passage
+    return all(screen(written, policy).action == "block" for written in (text, buried_in(text, harmless)))
+
+
 def main() -> None:
     rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
     brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _OURS)]
     WORDS.mkdir(exist_ok=True)
-    weights = {}
+    told = {}
     asked = [row for row in rows if row.stage == "inbound" or row.label == "benign"]
     for stage, of in (("inbound", asked), ("passage", brought)):
-        weights[stage], words = learned(of)
+        told[stage], words = learned(of)
         WORDS.joinpath(f"{stage}.bin").write_bytes(words)
-        kinds = {kind: len(table) for kind, table in weights[stage].items() if kind != "bias"}
+        kinds = {kind: len(table) for kind, table in told[stage].items() if kind != "bias"}
         kinds["words"] = PLACES - words.count(0)
         sys.stdout.write(f"{stage}: {len(of):,} texts; features with a weight: {kinds}.\n")
-    Path(WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
+    Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    sys.stdout.write(f"{prove()} probes are not blocked.\n")
 
 
 if __name__ == "__main__":

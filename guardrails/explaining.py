@@ -155,7 +155,7 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
     """The text as it stands, and each disguise that says something else."""
     for view, scan, marks in screen.readings(body, normalise.plain(body)):
         hits = list(marks)
-        found = Found(scan, hits, view.source, view.text if view.name == "plain" else "")
+        found = Found(scan, hits, view.source, view.text if view.name == "plain" else "", stage)
         rules = _matches(view, found, Found(scan, hits, view.source), body, policy, stage)
         words = _words(view.text, sorted([*scan.hits(), *hits]))
         settled = any(not match.rule.grey and not match.refuted for match in rules)

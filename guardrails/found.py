@@ -10,22 +10,25 @@ from guardrails.compiling import LOAN
 from guardrails.lexicon import ANY_LANGUAGE, Hit, Scan, bit, mask
 from guardrails.marks import punctuation
 from guardrails.normalise import fold_lengths
-from guardrails.weighing import REFUTED, REFUTED_ALONE, Words, weights
+from guardrails.weighing import SURE_ABOUT, SURE_ALONE, SURE_SENTENCE, Words, weights
 
 _NATIVE, _NEAR = 5, 100
 _STOP, _MOST_STOPS = re.compile(r"[.!?…؟]+(?=\s|$)|[。！？।\n]"), 2_000
 _TOLD = 200  # characters before and after in which the same sentence may say that it tells of something
 _ADDRESS = frozenset({"YOURS"})
-_MOST_WEIGHED = 200  # places, so that no text can keep this busy
-_BARELY, _ABOUT = 6, 60  # letters of its sentence before and behind a place that are weighed with it
+_WEIGHED, _WEIGHED_EACH = 50, 100  # places, or one for so many letters, so that no text can keep this busy
+_BARELY, _IN_SENTENCE, _ABOUT = 6, 60, 80  # letters before and behind a place that are weighed with it
 
 
 class Found:
     """The hits of one view, by the concepts of a term, in the order of their places."""
 
-    def __init__(self, scan: Scan, marks: Iterable[Hit], source: str = "", plain: str = "") -> None:
-        """`source`: what was folded. `plain`: the folded text, where it is the message's own: only that is weighed."""
-        self._plain = plain
+    def __init__(
+        self, scan: Scan, marks: Iterable[Hit], source: str = "", plain: str = "", stage: str = "inbound"
+    ) -> None:
+        """`source`: what was folded. `plain`: the folded text, where it is the message's own: only that is weighed, as
+        on that stage."""
+        self._plain, self._stage = plain, stage
         self.english = scan.english
         self._source = source
         self._stops: list[int] | None = None
@@ -34,7 +37,7 @@ class Found:
         self._natives: tuple[list[int], list[list[int]]] | None = None
         self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
         self._everything: tuple[list[Words], int] | None = None
-        self._weighed: dict[tuple[int, int, str], float] = {}
+        self._weighed: dict[tuple[int, int], float] = {}
 
     def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
         """The term's hits, their starts, and the length of the longest."""
@@ -113,28 +116,30 @@ class Found:
         low, high = bisect_left(words, (start - longest,)), bisect_left(words, (end,))
         return [word for word in words[low:high] if word[1] > start]
 
-    def refutes(self, start: int, end: int, stage: str) -> bool:
-        """Whether what is there weighs too little to be an attack, alone and with its sentence, whatever a rule says.
+    def refutes(self, start: int, end: int) -> bool:
+        """Whether what is there weighs too little to be an attack, alone, with its sentence and with all about it,
+        whatever a rule says: who complains of a letter quotes its orders.
 
         Where words are disguised, which has no excuse, nothing does; nor once so many places were weighed.
         """
         if not self._plain:
             return False
-        if self._weight_of(start, end, _BARELY, stage) >= REFUTED_ALONE:
+        sentence = self._weight_of(*self._sentences(start, end, _IN_SENTENCE))
+        if sentence >= SURE_ALONE or self._weight_of(*self._sentences(start, end, _BARELY)) >= SURE_ALONE:
             return False
-        return self._weight_of(start, end, _ABOUT, stage) < REFUTED
+        return sentence < SURE_SENTENCE or self._weight_of(start - _ABOUT, end + _ABOUT) < SURE_ABOUT
 
-    def _weight_of(self, start: int, end: int, about: int, stage: str) -> float:
-        place = (*self._sentences(start, end, about), stage)
+    def _weight_of(self, low: int, high: int) -> float:
+        place = max(low, 0), min(high, len(self._plain))
         if (kept := self._weighed.get(place)) is None:
-            if len(self._weighed) >= _MOST_WEIGHED:
+            if len(self._weighed) >= max(_WEIGHED, len(self._plain) // _WEIGHED_EACH):
                 return inf
             kept = self._weighed[place] = self._weigh(*place)
         return kept
 
-    def _weigh(self, low: int, high: int, stage: str) -> float:
+    def _weigh(self, low: int, high: int) -> float:
         inside = [(start - low, end - low, concepts) for start, end, concepts in self._everything_in(low, high)]
-        return weights(stage).of_place(inside, self._plain[low:high])
+        return weights(self._stage).of_place(inside, self._plain[low:high])
 
     def concepts_of(self, spoken: int) -> Iterator[Words]:
         """Where each word of those languages, each mark and sign starts and ends, and the mask of its concepts."""

@@ -123,7 +123,7 @@ class Rule:
         """Whether words say that what it combined is no attack. A form (a fake delimiter) needs no words."""
         if self.grey or all(concept.startswith("#") for term in self.terms for concept in term):
             return False
-        return found.refutes(start, end, "inbound" if "inbound" in self.stages else "passage")
+        return found.refutes(start, end)
 
     def _excepted(self, found: Found, start: int, end: int, shared: int, spoken: int) -> bool:
         """Whether an exception is among the words: one of their language, or a strong one of a language of theirs."""

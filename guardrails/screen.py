@@ -263,7 +263,7 @@ class _Work:
         """Report the rules that the view satisfies, each rule once; whether one of them is sure."""
         matched = False
         grey = self.policy.judged(self.stage)
-        words = Found(scan, marks, view.source, view.text if view is self.plain else "")
+        words = Found(scan, marks, view.source, view.text if view is self.plain else "", self.stage)
         for rule, place in matches(words, self.stage, grey=grey, effort=self.effort):
             matched = matched or not rule.grey
             self._report_once(rule, view, place)

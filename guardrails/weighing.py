@@ -25,9 +25,11 @@ WORDS = Path(__file__).with_name("words")  # a table for each stage
 FILES = (WEIGHTS, WORDS / "inbound.bin", WORDS / "passage.bin")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE = {"inbound": 2.0, "passage": 3.5}  # by the stage that weights are of
-DOUBTFUL = 1.0
-REFUTED, REFUTED_ALONE = 1.5, 3.5  # what a rule combined and its sentence must not both weigh less than
+SURE = {"inbound": 1.5, "passage": 3.0}  # by the stage that weights are of
+DOUBTFUL = 0.5
+# What a rule combined acts where it or its sentence weighs so much, or its sentence and all about it so much; else it
+# is refuted.
+SURE_ALONE, SURE_SENTENCE, SURE_ABOUT = 5.0, 1.5, 0.0
 _HOPELESS = -5.0  # what concepts weigh that no words make up for
 _MOST_READ = 4  # stretches of one view
 LEAST = 3  # concepts of its language: fewer hardly ever weigh enough, and most messages have no more

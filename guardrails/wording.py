@@ -1,8 +1,9 @@
 """What the words of a stretch add to its weight, whatever concept they stand for, or none.
 
 Concepts hold in every language and know only words that somebody thought of. Of words, what was learned holds in
-their language, and they tell what a message is about. A word's weight lies at its checksum in a table, so no word is
-kept, and two that share a place share its weight.
+their language, and they tell what a message is about. A word weighs as it stands and, where it is long, by how it
+begins, whatever ending it has. Its weight lies at its checksum in a table, so no word is kept, and two that share a
+place share its weight.
 """
 
 import re
@@ -13,13 +14,18 @@ from zlib import crc32
 
 PLACES: Final = 1 << 18
 UNIT: Final = 1 / 8  # of weight, that the table counts in
+_STEM: Final = 5  # letters that a longer word begins with
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def spelt(text: str) -> Iterator[str]:
-    """The words of a folded text, and where nobody writes their edges, its groups of two and three letters."""
+    """The words of a folded text and how the long ones begin (`^order`); where nobody writes their edges, its groups
+    of two and three letters."""
     if not _UNSPACED.search(text):
-        yield from text.split()
+        for word in text.split():
+            yield word
+            if len(word) > _STEM:
+                yield f"^{word[:_STEM]}"
         return
     for word in text.split():
         if len(word) > 1 and _UNSPACED.search(word):
@@ -41,7 +47,7 @@ class Wording:
         self._table = memoryview(table).cast("b")
 
     def of(self, text: str) -> float:
-        """What the words of a folded text add: their sum, over the root of their number."""
+        """What the words of a folded text add: their sum, over the root of the number of all."""
         table = self._table
         units = [table[place(word)] for word in spelt(text)]
         return UNIT * sum(units) / sqrt(len(units)) if units else 0.0
