@@ -9,6 +9,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 from itertools import accumulate
 
 # Longer texts are cut to a head and a tail; `screen` never calls such a text clean.
@@ -86,7 +87,7 @@ def _fold_character(code: int) -> str:
     return "".join(folded)
 
 
-def forget(characters: dict[int, str]) -> None:
+def forget(characters: dict[int, Any]) -> None:
     """Start over when more characters are remembered than one text can have: Unicode has ten times as many."""
     if len(characters) >= REMEMBERED:
         characters.clear()
