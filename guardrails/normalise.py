@@ -9,8 +9,8 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 from itertools import accumulate
+from typing import Any
 
 # Longer texts are cut to a head and a tail; `screen` never calls such a text clean.
 LIMIT, HEAD = 100_000, 75_000
