@@ -37,7 +37,7 @@ class Found:
         self._natives: tuple[list[int], list[list[int]]] | None = None
         self._terms: dict[frozenset[str], tuple[list[Hit], list[int], int]] = {}
         self._everything: tuple[list[Words], int] | None = None
-        self._weighed: dict[tuple[int, int], float] = {}
+        self._weighed: dict[tuple[int, int, str], float] = {}
 
     def of(self, term: frozenset[str]) -> tuple[list[Hit], list[int], int]:
         """The term's hits, their starts, and the length of the longest."""
@@ -124,22 +124,24 @@ class Found:
         """
         if not self._plain:
             return False
-        sentence = self._weight_of(*self._sentences(start, end, _IN_SENTENCE))
-        if sentence >= SURE_ALONE or self._weight_of(*self._sentences(start, end, _BARELY)) >= SURE_ALONE:
+        sentence = self._weight_of(*self._sentences(start, end, _IN_SENTENCE), self._stage)
+        barely = self._sentences(start, end, _BARELY)
+        # What is blunt enough for a message is so in a document, which has other attacks as a rule.
+        if sentence >= SURE_ALONE or any(self._weight_of(*barely, of) >= SURE_ALONE for of in {self._stage, "inbound"}):
             return False
-        return sentence < SURE_SENTENCE or self._weight_of(start - _ABOUT, end + _ABOUT) < SURE_ABOUT
+        return sentence < SURE_SENTENCE or self._weight_of(start - _ABOUT, end + _ABOUT, self._stage) < SURE_ABOUT
 
-    def _weight_of(self, low: int, high: int) -> float:
-        place = max(low, 0), min(high, len(self._plain))
+    def _weight_of(self, low: int, high: int, stage: str) -> float:
+        place = max(low, 0), min(high, len(self._plain)), stage
         if (kept := self._weighed.get(place)) is None:
             if len(self._weighed) >= max(_WEIGHED, len(self._plain) // _WEIGHED_EACH):
                 return inf
             kept = self._weighed[place] = self._weigh(*place)
         return kept
 
-    def _weigh(self, low: int, high: int) -> float:
+    def _weigh(self, low: int, high: int, stage: str) -> float:
         inside = [(start - low, end - low, concepts) for start, end, concepts in self._everything_in(low, high)]
-        return weights(self._stage).of_place(inside, self._plain[low:high])
+        return weights(stage).of_place(inside, self._plain[low:high])
 
     def concepts_of(self, spoken: int) -> Iterator[Words]:
         """Where each word of those languages, each mark and sign starts and ends, and the mask of its concepts."""
