@@ -26,11 +26,11 @@ from bench.guardrails_rows import LEARNED, PACKS, Row, development, of_packs, ow
 from guardrails import languages, normalise
 from guardrails.concepts import packs
 from guardrails.coverage import STAGES
+from guardrails.coverage.disguises import blocked
 from guardrails.coverage.mutators import buried as buried_in
 from guardrails.found import Found
 from guardrails.lexicon import bits_of, lexicon
 from guardrails.marks import marks
-from guardrails.screen import DEFAULT_POLICY, Policy, compile_policy, inbound, passage
 from guardrails.weighing import (
     STRETCH,
     WEIGHTS,
@@ -211,13 +211,12 @@ def learned(rows: Sequence[Row]) -> tuple[dict[str, Any], bytes]:
 
 def prove(rounds: int = 12) -> int:
     """Raise the words of probes that weigh too little to be blocked alone or buried; how many are still not."""
-    policy = compile_policy(DEFAULT_POLICY)
     missed: list[tuple[str, str]] = []
     for _ in range(rounds):
         weights.cache_clear()
-        missed = [(stage, text) for stage, text, harmless in _probes() if not _blocked(stage, text, harmless, policy)]
-        for stage, text in missed:
-            path = WORDS / f"{stage}.bin"
+        missed = [(family, text) for family, text, ways in _probes() if not all(blocked(way, family) for way in ways)]
+        for family, text in missed:
+            path = WORDS / f"{STAGES[family]}.bin"
             table = np.frombuffer(path.read_bytes(), np.int8).astype(int)
             table[list(set(map(place, spelt(normalise.fold(text)))))] += RAISED
             path.write_bytes(table.clip(-128, 127).astype(np.int8).tobytes())
@@ -226,16 +225,12 @@ def prove(rounds: int = 12) -> int:
     return len(missed)
 
 
-def _probes() -> Iterator[tuple[str, str, str]]:
-    """Stage, sentence, and something harmless in its language."""
+def _probes() -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Family, sentence, and the ways to write it: alone, and inside of harmless words of its language."""
     for pack in packs().values():
         harmless = pack.hard_negatives["instruction_override"][2] + " "
-        yield from ((STAGES[family], text, harmless) for family, texts in pack.probes.items() for text in texts)
-
-
-def _blocked(stage: str, text: str, harmless: str, policy: Policy) -> bool:
-    screen = inbound if stage == "inbound" else passage
-    return all(screen(written, policy).action == "block" for written in (text, buried_in(text, harmless)))
+        for family, texts in pack.probes.items():
+            yield from ((family, text, (text, buried_in(text, harmless))) for text in texts)
 
 
 def main() -> None:

@@ -44,9 +44,7 @@ class Negative:
 def probes(pack: Pack, family: str) -> tuple[Probe, ...]:
     disguises = _disguises(pack, family)
     return tuple(
-        Probe(
-            text, _blocked(text, family), {name: _blocked(put_on(text), family) for name, put_on in disguises.items()}
-        )
+        Probe(text, blocked(text, family), {name: blocked(put_on(text), family) for name, put_on in disguises.items()})
         for text in pack.probes.get(family, ())
     )
 
@@ -62,7 +60,7 @@ def _disguises(pack: Pack, family: str) -> Mapping[str, Callable[[str], str]]:
     return {**MUTATORS, BURIED: partial(buried, harmless=f"{around} ")}
 
 
-def _blocked(text: str, family: str) -> bool:
+def blocked(text: str, family: str) -> bool:
     return _screened(text, family).action == "block"
 
 
