@@ -1,8 +1,8 @@
 """Make `guardrails/weights.json` and the tables of `guardrails/words` anew: from the development data, the packs' own
-sentences, and `bench/sentences`.
+sentences, `bench/sentences`, and what others say to people (`bench/others.py`).
 
-`python -m bench.weigh`, in an environment that has scikit-learn, too; a minute. Needed after packs or concepts
-change much.
+`python -m bench.weigh FOLDER_OF_OTHERS`, in an environment that has scikit-learn, too; ten minutes. Needed after packs
+or concepts change much.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
+from multiprocessing import get_context
 from operator import or_
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +24,7 @@ import numpy as np
 from scipy.sparse import csr_matrix  # neither is among our requirements
 from sklearn.linear_model import LogisticRegression
 
+from bench import others
 from bench.guardrails_rows import LEARNED, PACKS, Row, development, of_packs, own_sentences
 from guardrails import languages, normalise
 from guardrails.concepts import packs
@@ -53,11 +56,11 @@ OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
+OTHERS: Final = 300  # texts of each package in each language
 BURIED: Final = 0.1  # of our attacks, that are learned from inside of harmless words, too
 _OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
 RAISED: Final = 4  # units of weight for each word of a probe that passes, each time
-WORDY: Final = 1.5  # words count that much more than learned: concepts are known better in these texts than in others
 _WORDS_STRENGTH: Final = 10.0
 
 
@@ -195,18 +198,19 @@ def _words_of(texts: Sequence[tuple[str, Example]]) -> bytes:
     counts = [one.counts for _, one in texts]
     model = LogisticRegression(C=_WORDS_STRENGTH, solver="liblinear", random_state=0)
     model.fit(matrix, [one.attack for _, one in texts], sample_weight=counts)
-    return bytes(np.clip(np.round(WORDY * model.coef_[0] / UNIT), -128, 127).astype(np.int8).tobytes())
+    return bytes(np.clip(np.round(model.coef_[0] / UNIT), -128, 127).astype(np.int8).tobytes())
 
 
-def learned(rows: Sequence[Row]) -> tuple[dict[str, Any], bytes]:
-    """The weights of concepts, and those of words."""
+def learned(rows: Sequence[Row], harmless: Sequence[Row]) -> tuple[dict[str, Any], bytes]:
+    """The weights of concepts, and those of words. `harmless`: texts of which packs know no more than of any."""
     columns = Columns()
     chance = random.Random(1)  # noqa: S311  the same every time
-    seen = [example(row) for row in rows if row.label != "mixed"]
-    seen += buried(rows, chance)
-    told = columns.told(fitted((copy for one in seen for copy in as_unseen(one, chance)), columns))
+    ours = [example(row) for row in rows if row.label != "mixed"]
+    ours += buried(rows, chance)
+    theirs = [example(row) for row in harmless]
+    told = columns.told(fitted(chain((copy for one in ours for copy in as_unseen(one, chance)), theirs), columns))
     of = {kind: table for kind, table in told.items() if kind != "bias"}
-    return told, worded(seen, Weights(told["bias"], of, Wording(bytes(PLACES))))
+    return told, worded([*ours, *theirs], Weights(told["bias"], of, Wording(bytes(PLACES))))
 
 
 def prove(rounds: int = 12) -> int:
@@ -233,21 +237,25 @@ def _probes() -> Iterator[tuple[str, str, tuple[str, str]]]:
             yield from ((family, text, (text, buried_in(text, harmless))) for text in texts)
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     rows = [row for row in (*development(), *of_packs(), *own_sentences(*LEARNED)) if row.stage != "outbound"]
+    asked = [row for row in rows if row.stage == "inbound" or row.label == "benign"]
     brought = [row for row in rows if row.stage != "inbound" or (row.label == "benign" and row.set in _OURS)]
+    said = others.said(folder, OTHERS)
+    of = {"inbound": (asked, said), "passage": (brought, others.joined(said))}
+    with get_context("spawn").Pool(len(of)) as pool:  # each numbers concepts for itself
+        found = pool.starmap(learned, of.values())
     WORDS.mkdir(exist_ok=True)
     told = {}
-    asked = [row for row in rows if row.stage == "inbound" or row.label == "benign"]
-    for stage, of in (("inbound", asked), ("passage", brought)):
-        told[stage], words = learned(of)
+    for stage, (told[stage], words) in zip(of, found, strict=True):
         WORDS.joinpath(f"{stage}.bin").write_bytes(words)
         kinds = {kind: len(table) for kind, table in told[stage].items() if kind != "bias"}
         kinds["words"] = PLACES - words.count(0)
-        sys.stdout.write(f"{stage}: {len(of):,} texts; features with a weight: {kinds}.\n")
+        texts = sum(map(len, of[stage]))
+        sys.stdout.write(f"{stage}: {texts:,} texts; features with a weight: {kinds}.\n")
     Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
     sys.stdout.write(f"{prove()} probes are not blocked.\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -25,7 +25,7 @@ WORDS = Path(__file__).with_name("words")  # a table for each stage
 FILES = (WEIGHTS, WORDS / "inbound.bin", WORDS / "passage.bin")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE = {"inbound": 1.5, "passage": 3.0}  # by the stage that weights are of
+SURE = {"inbound": 3.0, "passage": 3.0}  # by the stage that weights are of
 DOUBTFUL = 0.5
 # What a rule combined acts where it or its sentence weighs so much, or its sentence and all about it so much; else it
 # is refuted.
