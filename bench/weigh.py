@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
+from math import sqrt
 from multiprocessing import get_context
 from operator import or_
 from pathlib import Path
@@ -51,6 +52,7 @@ from guardrails.wording import PLACES, UNIT, Wording, place, spelt
 
 ORDINARY: Final = 2  # what an ordinary message counts for, beside an attack
 HARDER: Final = 6  # what a look-alike does
+BROAD: Final = frozenset({"own-u", "own-w"})  # which have what people ask of any assistant, and count twice for it
 PROBES: Final = 8  # what an attack counts for that a pack is proved by
 OURS: Final = 25  # what one counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
@@ -62,6 +64,7 @@ _OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
 RAISED: Final = 4  # units of weight for each word of a probe that passes, each time
 _WORDS_STRENGTH: Final = 10.0
+_SEEN: Final = 4  # stretches that a word is in, at least: what is rarer is of one text and shares a place with others
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def example(row: Row, before: str = "", behind: str = "") -> Example:
     found = Found(words.scan(view.text), marks(body), body)
     spoken = words.with_english(languages.detect(body).code)
     counts = (OURS if row.set == PACKS else HARDER) if row.hard else ORDINARY
+    counts *= 2 if row.set in BROAD else 1
     if row.label == "attack":
         counts = PROBES if row.set == PACKS else 1
     start = len(normalise.fold(before)) - 1 if before else 0
@@ -188,12 +192,15 @@ def worded(examples: Sequence[Example], concepts: Weights) -> bytes:
 
 def _words_of(texts: Sequence[tuple[str, Example]]) -> bytes:
     places: list[int] = []
+    shares: list[float] = []
     ends = [0]
+    seen = Counter(chain.from_iterable(set(spelt(text)) for text, _ in texts))
     for text, _ in texts:
-        places += map(place, spelt(text))
+        words = list(spelt(text))
+        known = [place(word) for word in words if seen[word] >= _SEEN]
+        places += known
+        shares += [1 / sqrt(max(1, len(words)))] * len(known)
         ends.append(len(places))
-    numbers = np.diff(ends)
-    shares = np.repeat(1 / np.sqrt(numbers.clip(1)), numbers)
     matrix = csr_matrix((shares, places, ends), shape=(len(texts), PLACES))
     counts = [one.counts for _, one in texts]
     model = LogisticRegression(C=_WORDS_STRENGTH, solver="liblinear", random_state=0)

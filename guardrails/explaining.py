@@ -17,7 +17,7 @@ from guardrails.normalise import View
 from guardrails.policy import Policy
 from guardrails.rules import Rule, matches
 from guardrails.screen import Screening, Seen
-from guardrails.weighing import DOUBTFUL, weights
+from guardrails.weighing import DOUBTFUL, SURE, weights
 
 STAGES: Final = ("inbound", "outbound", "passage", "tool")
 LETTERS: Final = 600
@@ -171,7 +171,7 @@ def _together(view: View, found: Found, body: str, language: str, stage: str) ->
     shares = [Share(*share) for share in weigh.shares(heaviest.stretch)]
     shares += [Share("word", (word,), weight) for word, weight in weigh.wording.shares(read)]
     shares.sort(key=lambda share: -abs(share.weight))
-    quote, sure = _quote(view, (heaviest.start, heaviest.end), body), heaviest.weight >= weigh.sure
+    quote, sure = _quote(view, (heaviest.start, heaviest.end), body), heaviest.weight >= SURE
     return Together(heaviest.weight, sure, quote, tuple(shares[:_MOST_SHARES]))
 
 

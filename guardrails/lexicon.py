@@ -149,7 +149,9 @@ class _Automaton:
     def __init__(self, table: Table, english: int) -> None:
         self.english = english
         self.meanings = table.meanings
-        self.masks = [mask(concept for concept, _ in meaning) for meaning in table.meanings]
+        same: dict[int, int] = {}  # few are different, and big numbers
+        masks = (mask(concept for concept, _ in meaning) for meaning in table.meanings)
+        self.masks = [same.setdefault(one, one) for one in masks]
         self._words, self._phrases = map(CharwiseDoubleArrayAhoCorasick.deserialize, (table.words, table.phrases))
         self._numbers, self._letters = array("H", table.numbers), array("I", table.letters)
         self._before, self._pairs = table.before, table.pairs

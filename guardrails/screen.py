@@ -24,7 +24,7 @@ from guardrails.normalise import View
 from guardrails.policy import DEFAULT_POLICY, Policy, refusal
 from guardrails.reading import PolicyError, compile_policy
 from guardrails.rules import ACTIONS, Action, Effort, Rule, Severity, matches
-from guardrails.weighing import DOUBTFUL, LEAST, Weighed, weights
+from guardrails.weighing import DOUBTFUL, LEAST, SURE, Weighed, weights
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -271,14 +271,14 @@ class _Work:
 
     def _weigh(self, view: View, words: Found, *, grey: bool) -> bool:
         """Where no rule is sure: whether the words weigh enough together, or so much that a judge is asked."""
-        found, sure = weighed(view, words, self.language, self.stage), weights(self.stage).sure
+        found = weighed(view, words, self.language, self.stage)
         if not found:
             return False
-        if found.weight >= sure:
+        if found.weight >= SURE:
             self._report_once(self.policy.rules["words-together"], view, (found.start, found.end))
         elif grey and found.weight >= DOUBTFUL:
             self._report_once(self.policy.rules["words-together-grey"], view, (found.start, found.end))
-        return found.weight >= sure
+        return found.weight >= SURE
 
     def _report_once(self, rule: Rule, view: View, place: tuple[int, int]) -> None:
         if not any(reported[0] in (rule.id, rule.backs) for reported in self.seen):

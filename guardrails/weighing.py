@@ -25,8 +25,7 @@ WORDS = Path(__file__).with_name("words")  # a table for each stage
 FILES = (WEIGHTS, WORDS / "inbound.bin", WORDS / "passage.bin")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE = {"inbound": 3.0, "passage": 3.0}  # by the stage that weights are of
-DOUBTFUL = 0.5
+SURE, DOUBTFUL = 3.0, 0.5  # weights that stop a text, and that a judge is asked from
 # What a rule combined acts where it or its sentence weighs so much, or its sentence and all about it so much; else it
 # is refuted.
 SURE_ALONE, SURE_SENTENCE, SURE_ABOUT = 5.0, 1.5, 0.0
@@ -65,9 +64,9 @@ class Weighed(NamedTuple):
 class Weights:
     """What each feature of a stretch adds, what any stretch weighs, and what words add."""
 
-    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]], wording: Wording, sure: float = 0) -> None:
+    def __init__(self, bias: float, of: Mapping[str, Mapping[str, float]], wording: Wording) -> None:
         """`of`: by kind of feature and the names of its concepts."""
-        self._bias, self.wording, self.sure = bias, wording, sure
+        self._bias, self.wording = bias, wording
         self._of = {feature(kind, name): weight for kind, table in of.items() for name, weight in table.items()}
 
     def of(self, stretch: Stretch) -> float:
@@ -107,7 +106,7 @@ class Weights:
         return nlargest(_MOST_READ, [one for one in found if one[0] >= _HOPELESS], key=itemgetter(0))
 
     def with_words(self, wording: Wording) -> Weights:
-        other = Weights(self._bias, {}, wording, self.sure)
+        other = Weights(self._bias, {}, wording)
         other._of = self._of
         return other
 
@@ -122,7 +121,7 @@ def weights(stage: str) -> Weights:
     of = "inbound" if stage == "inbound" else "passage"
     content = json.loads(WEIGHTS.read_text())[of]
     wording = Wording(WORDS.joinpath(f"{of}.bin").read_bytes())
-    return Weights(content.pop("bias"), content, wording, SURE[of])
+    return Weights(content.pop("bias"), content, wording)
 
 
 def features(stretch: Stretch) -> Iterator[Feature]:

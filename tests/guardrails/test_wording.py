@@ -139,6 +139,13 @@ def test_no_text_can_have_more_places_weighed_than_some(monkeypatch: pytest.Monk
     assert not words.refutes(0, len(view.text))
 
 
+def test_more_places_of_a_long_text_are_weighed() -> None:
+    view = plain(f"{LOOKALIKE} " * (30_000 // len(LOOKALIKE)))
+    words = Found(lexicon().scan(view.text), [], view.source, view.text)
+    refuted = sum(words.refutes(at, at + 10) for at in range(0, len(view.text), 100))
+    assert refuted > found._WEIGHED
+
+
 def test_the_rules_have_another_digest_with_other_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = rules.digest()
     other = tmp_path / "inbound.bin"
