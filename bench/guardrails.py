@@ -83,6 +83,7 @@ def _head(rows: int) -> str:
     data = guardrails_report.WITH_DATA.format(rows=rows) if rows else guardrails_report.WITHOUT_DATA
     return guardrails_report.HEAD.format(
         day=datetime.now(UTC).date(), cores=os.cpu_count(), python=platform.python_version(),
+        yardstick=guardrails_cost.yardstick(),
         packs=" ".join(languages()), data=data,
     )  # fmt: skip
 

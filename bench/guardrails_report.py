@@ -16,7 +16,8 @@ from bench.guardrails_verdicts import Verdict
 OURS: Final = "Pilothouse"
 HEAD: Final = """# Guardrails
 
-Measured on {day} with `bin/bench guardrails` on {cores} cores that others use, too, Python {python}; default policy, no
+Measured on {day} with `bin/bench guardrails` on {cores} cores that others use, too, where it takes
+{yardstick:.0f} ms of CPU time to add a million numbers one by one, Python {python}; default policy, no
 judge, packs: {packs}.
 
 {data}

@@ -12,6 +12,7 @@ import html
 import json
 import random
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,7 @@ def _catalog(path: Path) -> Iterator[tuple[str, str]]:
     with path.open("rb") as file:
         try:
             catalog = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # noqa: SLF001  its only list
-        except (OSError, UnicodeDecodeError, ValueError, LookupError):
+        except (OSError, ValueError, LookupError, struct.error):
             return
     for said, translated in catalog.items():
         if said and isinstance(translated, str) and code in languages():
