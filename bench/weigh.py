@@ -11,7 +11,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
@@ -62,7 +62,7 @@ OTHERS: Final = 300  # texts of each package in each language
 BURIED: Final = 0.1  # of our attacks, that are learned from inside of harmless words, too
 _OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
-RAISED: Final = 4  # units of weight for each word of a probe that passes, each time
+RAISED: Final = 4  # units of weight for each word of a sentence that is not as it should be, each time
 _WORDS_STRENGTH: Final = 10.0
 _SEEN: Final = 4  # stretches that a word is in, at least: what is rarer is of one text and shares a place with others
 
@@ -221,27 +221,41 @@ def learned(rows: Sequence[Row], harmless: Sequence[Row]) -> tuple[dict[str, Any
 
 
 def prove(rounds: int = 12) -> int:
-    """Raise the words of probes that weigh too little to be blocked alone or buried; how many are still not."""
-    missed: list[tuple[str, str]] = []
+    """Raise the words of probes that weigh too little to be blocked alone or buried, and lower those of packs' harmless
+    sentences that are stopped; how many of either are left."""
+    wrong: list[tuple[str, str, int]] = []
     for _ in range(rounds):
         weights.cache_clear()
-        missed = [(family, text) for family, text, ways in _probes() if not all(blocked(way, family) for way in ways)]
-        for family, text in missed:
-            path = WORDS / f"{STAGES[family]}.bin"
+        wrong = [*_missed(), *_stopped()]
+        for stage, text, units in wrong:
+            path = WORDS / f"{stage}.bin"
             table = np.frombuffer(path.read_bytes(), np.int8).astype(int)
-            table[list(set(map(place, spelt(normalise.fold(text)))))] += RAISED
+            table[list(set(map(place, spelt(normalise.fold(text)))))] += units
             path.write_bytes(table.clip(-128, 127).astype(np.int8).tobytes())
-        if not missed:
+        if not wrong:
             break
-    return len(missed)
+    return len(wrong)
 
 
-def _probes() -> Iterator[tuple[str, str, tuple[str, str]]]:
-    """Family, sentence, and the ways to write it: alone, and inside of harmless words of its language."""
+def _missed() -> Iterator[tuple[str, str, int]]:
+    """Probes that pass alone, or inside of harmless words of their language: stage, sentence, units for each word."""
     for pack in packs().values():
-        harmless = pack.hard_negatives["instruction_override"][2] + " "
-        for family, texts in pack.probes.items():
-            yield from ((family, text, (text, buried_in(text, harmless))) for text in texts)
+        around = pack.hard_negatives["instruction_override"][2] + " "
+        for family, text in _each(pack.probes):
+            if not all(blocked(way, family) for way in (text, buried_in(text, around))):
+                yield STAGES[family], text, RAISED
+
+
+def _stopped() -> Iterator[tuple[str, str, int]]:
+    for pack in packs().values():
+        for family, text in _each(pack.hard_negatives):
+            if blocked(text, family):
+                yield STAGES[family], text, -RAISED
+
+
+def _each(sentences: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Family and sentence."""
+    return ((family, text) for family, texts in sentences.items() for text in texts)
 
 
 def main(folder: Path) -> None:
@@ -261,7 +275,7 @@ def main(folder: Path) -> None:
         texts = sum(map(len, of[stage]))
         sys.stdout.write(f"{stage}: {texts:,} texts; features with a weight: {kinds}.\n")
     Path(WEIGHTS).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    sys.stdout.write(f"{prove()} probes are not blocked.\n")
+    sys.stdout.write(f"{prove()} sentences of packs are not as they should be.\n")
 
 
 if __name__ == "__main__":
