@@ -23,6 +23,7 @@ from typing import Final
 
 from bench.guardrails_rows import Row
 from guardrails.lexicon import languages
+from guardrails.wording import UNSPACED
 
 # Stories and dialogues, games, quizzes, proverbs, manuals, mail, shops, chats, families, money, wikis, projects.
 PACKAGES: Final = (
@@ -40,21 +41,16 @@ JOINED: Final = (1, 1, 2, 3, 4)  # texts in a document, by lot
 LEAST, MOST = 12, 700  # letters
 _FORTUNES: Final = {"": "en", "br": "pt"}  # by the end of the package's name, where it is no language's code
 _AS: Final = {"nb": "no", "nn": "no", "fil": "tl", "iw": "he", "in": "id"}
-_TAGS, _KEYS, _SPACE = (
-    re.compile(r"<[^<>]{1,200}>|\[/?\w{1,12}\]"),
-    re.compile(r"(?<!\w)_(?=\w)|&(?=\w)|(?<=\w)_(?=\w)"),
-    re.compile(r"\s+"),
-)
-_UNSPACED: Final = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+_TAGS: Final = re.compile(r"<[^<>]{1,200}>|\[/?\w{1,12}\]")
+_KEYS: Final = re.compile(r"[_&](?=\w)")  # where they were before or inside of a word
+_SPACE: Final = re.compile(r"\s+")
 _PARAGRAPH: Final = re.compile(r"<(p|title|desc|h1|h2|h3|li|td)\b[^>]*>(.*?)</\1>", re.DOTALL)
 
 
 def fetch(folder: Path) -> Iterator[Path]:
     """The folder of each package's files, those of a language that has none left out."""
-    for package in [
-        *PACKAGES,
-        *(f"{name}-{code}" for name in OFFICE for code in [*languages(), "zh-cn", "nb", "pt-br"]),
-    ]:
+    codes = [*languages(), "zh-cn", "nb", "pt-br"]
+    for package in [*PACKAGES, *(f"{name}-{code}" for name in OFFICE for code in codes)]:
         unpacked = folder / package
         if not unpacked.exists():
             command = ["/usr/bin/apt-get", "download", "-q", package]
@@ -117,7 +113,7 @@ def _code(name: str) -> str:
 
 def _is_said(text: str) -> bool:
     """Whether it is more than a name, and no book."""
-    least = 5 if _UNSPACED.search(text) else LEAST if " " in text else MOST
+    least = 5 if UNSPACED.search(text) else LEAST if " " in text else MOST
     return least <= len(text) <= MOST
 
 
@@ -135,7 +131,7 @@ def said(folder: Path, most: int, *, kept: bool = False) -> list[Row]:
         for entry in map(json.loads, lines):
             if (entry["package"] in KEPT) == kept:
                 found.setdefault((entry["package"], entry["language"]), []).append(entry["text"])
-    taken = ((key, chance.sample(texts, min(most, len(texts)))) for key, texts in sorted(found.items()))
+    taken = ((key, chance.sample(of, min(most, len(of)))) for key, of in sorted(found.items()))
     return [
         Row(f"others-{name}", "benign", "ordinary", "inbound", code, text) for (name, code), of in taken for text in of
     ]

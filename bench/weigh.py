@@ -62,7 +62,7 @@ OTHERS: Final = 300  # texts of each package in each language
 BURIED: Final = 0.1  # of our attacks, that are learned from inside of harmless words, too
 _OURS: Final = frozenset(f"own-{name}" for name in LEARNED)
 FORGOTTEN: Final = 0.3  # of the concepts of a copy
-RAISED: Final = 4  # units of weight for each word of a sentence that is not as it should be, each time
+NUDGE: Final = 4  # units of weight for each word of a sentence that is not as it should be, each time
 _WORDS_STRENGTH: Final = 10.0
 _SEEN: Final = 4  # stretches that a word is in, at least: what is rarer is of one text and shares a place with others
 
@@ -91,8 +91,9 @@ def example(row: Row, before: str = "", behind: str = "") -> Example:
     found = Found(words.scan(view.text), marks(body), body)
     spoken = words.with_english(languages.detect(body).code)
     counts = (OURS if row.set == PACKS else HARDER) if row.hard else ORDINARY
-    counts *= 2 if row.set in BROAD else 1
-    if row.label == "attack":
+    if row.set in BROAD:
+        counts *= 2
+    elif row.label == "attack":
         counts = PROBES if row.set == PACKS else 1
     start = len(normalise.fold(before)) - 1 if before else 0
     inside = start, min(start + len(normalise.fold(row.text)), len(view.text))
@@ -243,14 +244,14 @@ def _missed() -> Iterator[tuple[str, str, int]]:
         around = pack.hard_negatives["instruction_override"][2] + " "
         for family, text in _each(pack.probes):
             if not all(blocked(way, family) for way in (text, buried_in(text, around))):
-                yield STAGES[family], text, RAISED
+                yield STAGES[family], text, NUDGE
 
 
 def _stopped() -> Iterator[tuple[str, str, int]]:
     for pack in packs().values():
         for family, text in _each(pack.hard_negatives):
             if blocked(text, family):
-                yield STAGES[family], text, -RAISED
+                yield STAGES[family], text, -NUDGE
 
 
 def _each(sentences: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:

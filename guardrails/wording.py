@@ -15,20 +15,20 @@ from zlib import crc32
 PLACES: Final = 1 << 18
 UNIT: Final = 1 / 8  # of weight, that the table counts in
 _STEM: Final = 5  # letters that a longer word begins with
-_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def spelt(text: str) -> Iterator[str]:
     """The words of a folded text and how the long ones begin (`^order`); where nobody writes their edges, its groups
     of two and three letters."""
-    if not _UNSPACED.search(text):
+    if not UNSPACED.search(text):
         for word in text.split():
             yield word
             if len(word) > _STEM:
                 yield f"^{word[:_STEM]}"
         return
     for word in text.split():
-        if len(word) > 1 and _UNSPACED.search(word):
+        if len(word) > 1 and UNSPACED.search(word):
             yield from (word[at : at + 2] for at in range(len(word) - 1))
             yield from (word[at : at + 3] for at in range(len(word) - 2))
         else:
