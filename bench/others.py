@@ -92,6 +92,11 @@ def _of(path: Path, package: Path) -> Iterator[tuple[str, str]]:
             yield from ((_FORTUNES.get(name, name), text) for text in re.split(r"\n%\n", said))
 
 
+def _project(package: str) -> str:
+    """The package, without the language that it is for: each of the office suite's has the English again."""
+    return next((name for name in OFFICE if package.startswith(name)), package)
+
+
 def _catalog(path: Path) -> Iterator[tuple[str, str]]:
     """The translated messages of one file, and those in English they were translated from."""
     code = _code(path.parts[-3] if path.parent.name == "LC_MESSAGES" else path.stem.rpartition("-")[2])
@@ -126,12 +131,12 @@ def _clean(text: str) -> str:
 def said(folder: Path, most: int, *, kept: bool = False) -> list[Row]:
     """At most so many texts of each package in each language, as messages; of packages that only measure, if `kept`."""
     chance = random.Random(5)  # noqa: S311  the same every time
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
     with gzip.open(folder / TEXTS, "rt", encoding="utf-8") as lines:
         for entry in map(json.loads, lines):
             if (entry["package"] in KEPT) == kept:
-                found.setdefault((entry["package"], entry["language"]), []).append(entry["text"])
-    taken = ((key, chance.sample(of, min(most, len(of)))) for key, of in sorted(found.items()))
+                found.setdefault((_project(entry["package"]), entry["language"]), {})[entry["text"]] = None
+    taken = ((key, chance.sample([*of], min(most, len(of)))) for key, of in sorted(found.items()))
     return [
         Row(f"others-{name}", "benign", "ordinary", "inbound", code, text) for (name, code), of in taken for text in of
     ]

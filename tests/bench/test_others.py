@@ -68,3 +68,13 @@ def test_at_most_so_many_are_learned_from_and_what_measures_is_kept_apart(tmp_pa
     assert len(documents) < len(measures)
     assert sum(row.text.count("Text number") for row in documents) == len(measures)
     assert {row.stage for row in documents} == {"passage"}
+
+
+def test_the_english_that_each_language_of_the_office_suite_brings_counts_once(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / others.TEXTS, "wt") as out:
+        for code in ("de", "fr"):
+            for language, text in (("en", "Close the window now"), (code, f"Words in {code}")):
+                entry = {"package": f"{others.OFFICE[0]}-{code}", "language": language, "text": text}
+                out.write(json.dumps(entry) + "\n")
+    texts = [row.text for row in others.said(tmp_path, 5)]
+    assert sorted(texts) == ["Close the window now", "Words in de", "Words in fr"]
