@@ -28,7 +28,7 @@ _PLAINLY, _LONGER = 0.45, 0.2
 _LIKELY = 0.5
 _UNSURE, _SOME, _MANY, _SHORT_WORD = 0.5, 0.2, 1 / 3, 2
 _WINDOW, _WINDOWS = 160, 24
-_GUESSES = 10
+_GUESSES, _LEAST_CHANCE = 10, 0.005  # of 176 languages, one always has more
 _CAPITAL, _CAPITALS = re.compile("[A-Z]"), 0.25
 _PLENTY_WORDS, _PLENTY_LETTERS = 8, 60
 _KIN = {
@@ -148,7 +148,7 @@ def _common_words() -> Mapping[str, frozenset[str]]:
 
 def _shares(text: str) -> dict[str, float]:
     shouted = text.isupper() or len(_CAPITAL.findall(text)) > _CAPITALS * len(text)  # the model knows small letters
-    labels, chances = _model().predict(text.lower() if shouted else text, k=_GUESSES)
+    labels, chances = _model().predict(text.lower() if shouted else text, k=_GUESSES, threshold=_LEAST_CHANCE)
     shares: dict[str, float] = {}
     for label, chance in zip(labels, chances, strict=True):
         code = label.removeprefix("__label__")
