@@ -16,7 +16,8 @@ from typing import Final
 from bench import chart, guardrails_cost, guardrails_peers, guardrails_report, guardrails_rows, guardrails_targets
 from bench.guardrails_peers import Peer
 from bench.guardrails_rates import Share, grouped, worst_first
-from bench.guardrails_rows import HIJACKS, PACKS, Row
+from bench.guardrails_rows import HIJACKS, INVENTIVE, PACKS, TYPICAL, Row
+from bench.guardrails_targets import Target
 from bench.guardrails_verdicts import Verdict, inside, judged, leaks, personal_data
 from bench.processes import BASE
 from guardrails.lexicon import languages
@@ -37,7 +38,8 @@ def main() -> None:
     hijacks = judged(inside([v.row for v in measured if _is_hijack(v) and v.row.has_pack], _documents(rows)))
     found = [
         *guardrails_targets.of_rows(measured, hijacks),
-        *guardrails_targets.of_unseen(judged(guardrails_rows.own_sentences(*guardrails_rows.KEPT))),
+        *_unseen(TYPICAL, "typical attempts that nothing was learned from"),
+        *_unseen(INVENTIVE, "inventive attempts that nothing was learned from"),
         guardrails_targets.of_leaks(leaked.values()),
         *guardrails_targets.of_cost(timed, warm),
     ]
@@ -55,6 +57,10 @@ def main() -> None:
     text = "\n".join(lines)
     (FOLDER / "guardrails.md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
+
+
+def _unseen(sets: Sequence[str], of: str) -> list[Target]:
+    return guardrails_targets.of_unseen(judged(guardrails_rows.own_sentences(*sets)), of)
 
 
 def _is_hijack(verdict: Verdict) -> bool:

@@ -19,9 +19,12 @@ from guardrails.lexicon import languages
 DATA: Final = Path(
     os.environ.get("PILOTHOUSE_GUARDRAIL_DATA") or BASE.parent / "shared" / "data" / "guardrails" / "dev.jsonl.gz"
 )
-# Of `bench/sentences`: what packs were widened for and weights learned from, and what only ever measures.
-LEARNED: Final = ("a", "b", "c", "d", "e", "g", "h", "i", "j", "k", "m", "n", "o", "p", "q", "r", "t", "u", "w")
-KEPT: Final = ("f", "l", "s", "v")
+# Of `bench/sentences`: what packs were widened for and weights learned from; and what only ever measures, attempts as
+# most people make them and others that are as new as can be.
+LEARNED: Final = (*"abcdeghijkmnopqrtuwxz", "aa", "ac")
+TYPICAL: Final = ("ab",)
+INVENTIVE: Final = ("f", "l", "s", "v", "y")
+KEPT: Final = (*INVENTIVE, *TYPICAL)
 SENTENCES: Final = BASE / "bench" / "sentences"
 PACKS: Final = "packs"  # the set of the packs' own sentences
 HIJACKS: Final = frozenset({"goal_hijack", "override_or_leak", "Hijacking attacks", "instruction_override"})

@@ -25,7 +25,7 @@ _LEAST_WORDS, _LEAST_LETTERS, _SURE_LETTERS = 3, 14, 30
 _UNMIXED, _MIXED_LETTERS = 0.7, 50
 _GOES_ON = 0.3
 _PLAINLY, _LONGER = 0.45, 0.2
-_LIKELY = 0.5
+_LIKELY, _THOUGHT_OF = 0.5, 0.03
 _UNSURE, _SOME, _MANY, _SHORT_WORD = 0.5, 0.2, 1 / 3, 2
 _WINDOW, _WINDOWS = 160, 24
 _GUESSES, _LEAST_CHANCE = 10, 0.005  # of 176 languages, one always has more
@@ -209,7 +209,7 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
         if shares[best] < _UNMIXED and letters >= 2 * _MIXED_LETTERS:
             return _halves(text, spoken)
         if ours < _UNSURE and letters >= _SURE_LETTERS:  # it looks like nothing that the model knows
-            code = _unknown_to_the_model(text, words, spoken, _SOME)
+            code = _unknown_to_the_model(text, words, spoken, _SOME, shares)
             return Guess(code, covered=True) if code else Guess(UNKNOWN, covered=False)
         return Guess(max((c for c in shares if c in spoken), key=lambda code: shares[code]), covered=True)
     if letters < _SURE_LETTERS or best in languages():
@@ -222,13 +222,18 @@ def _guess(text: str, spoken: AbstractSet[str]) -> Guess:
             if shares[best] < sure and letters < _SURE_LETTERS
             else Guess(best, covered=False)
         )
-    code = _unknown_to_the_model(text, words, spoken, _MANY) if shares[best] < _LIKELY else None
+    code = _unknown_to_the_model(text, words, spoken, _MANY, shares) if shares[best] < _LIKELY else None
     return Guess(code, covered=True) if code else Guess(best, covered=False)
 
 
-def _unknown_to_the_model(text: str, words: list[str], spoken: AbstractSet[str], share: float) -> str | None:
+def _unknown_to_the_model(
+    text: str, words: list[str], spoken: AbstractSet[str], share: float, shares: Mapping[str, float]
+) -> str | None:
     """The language by its commonest words, or by its letters."""
-    return _speaks([word for word in words if len(word) > _SHORT_WORD], spoken, share) or looks_like(text, spoken)
+    foreign = max((chance for code, chance in shares.items() if code not in spoken), default=0.0)
+    likely = {code for code, chance in shares.items() if chance >= max(foreign, _THOUGHT_OF)}
+    long = [word for word in words if len(word) > _SHORT_WORD]
+    return _speaks(long, spoken, share) or looks_like(text, spoken, likely)
 
 
 def _only(text: str, spoken: AbstractSet[str]) -> tuple[str, dict[str, float]]:

@@ -25,7 +25,7 @@ WORDS = Path(__file__).with_name("words")  # a table for each stage
 FILES = (WEIGHTS, WORDS / "inbound.bin", WORDS / "passage.bin")
 STEP = 100  # letters
 STRETCH = 2 * STEP
-SURE, DOUBTFUL = 3.0, 0.5  # weights that stop a text, and that a judge is asked from
+SURE, DOUBTFUL = 3.2, 0.5  # weights that stop a text, and that a judge is asked from
 # What a rule combined acts where it or its sentence weighs so much, or its sentence and all about it so much; else it
 # is refuted.
 SURE_ALONE, SURE_SENTENCE, SURE_ABOUT = 5.0, 1.5, 0.0

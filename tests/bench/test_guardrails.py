@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,18 @@ def test_a_target_names_the_worst_language() -> None:
 
 def test_a_target_without_rows_is_not_met_and_not_missed() -> None:
     assert {target.met for target in guardrails_targets.of_rows([], [])} == {None}
+
+
+def test_of_our_own_sentences_each_kind_has_its_limit() -> None:
+    told = (("technique", True, "attack"), ("override", False, "attack"), ("ordinary", False, "benign"))
+    rows = [(kind, verdict("de", blocked=blocked, label=label)) for kind, blocked, label in told]
+    kept = [replace(one, row=replace(one.row, family=kind)) for kind, one in rows]
+    found = guardrails_targets.of_unseen(kept, "typical")
+    assert [(target.what, target.met) for target in found] == [
+        ("typical: override", False),
+        ("typical: technique", True),
+        ("typical: ordinary", True),
+    ]
 
 
 def test_tables_of_attacks_begin_with_the_worst() -> None:
