@@ -38,8 +38,8 @@ def main() -> None:
     hijacks = judged(inside([v.row for v in measured if _is_hijack(v) and v.row.has_pack], _documents(rows)))
     found = [
         *guardrails_targets.of_rows(measured, hijacks),
-        *_unseen(TYPICAL, "typical attempts that nothing was learned from"),
-        *_unseen(INVENTIVE, "inventive attempts that nothing was learned from"),
+        *_unseen(TYPICAL, "typical, nothing was learned from it"),
+        *_unseen(INVENTIVE, "inventive, nothing was learned from it"),
         guardrails_targets.of_leaks(leaked.values()),
         *guardrails_targets.of_cost(timed, warm),
     ]
