@@ -136,11 +136,13 @@ def _table(found: Mapping[str, Mapping[str, int]]) -> Table:
     """
     meanings: dict[Meaning, int] = {}
     one: dict[tuple[str, int], tuple[str, int]] = {}  # of each that are alike, so that they are read as one
+    spoken_by: dict[int, int] = {}  # likewise
 
     def number(pattern: str) -> int:
         if pattern not in found:
             return 0
-        meaning = tuple(one.setdefault(part, part) for part in sorted(found[pattern].items()))
+        pieces = ((concept, spoken_by.setdefault(of, of)) for concept, of in sorted(found[pattern].items()))
+        meaning = tuple(one.setdefault(part, part) for part in pieces)
         return meanings.setdefault(meaning, len(meanings) + 1)
 
     phrases = sorted(pattern for pattern in found if _is_phrase(pattern))
