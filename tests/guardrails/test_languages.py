@@ -168,6 +168,16 @@ def test_what_the_model_takes_for_noise_is_known_by_its_letters(text: str, code:
     assert detect(text).covered
 
 
+def test_a_language_that_the_model_thinks_of_needs_fewer_of_its_groups_of_letters() -> None:
+    text = "Kuku wanataga mayai machache tangu mvua ianze kunyesha; niwalishe vipi?"
+    looks_like, spoken = languages.looks_like, languages.covered_languages()
+    assert [looks_like(text, spoken), looks_like(text, spoken, {"fi"}), looks_like(text, spoken, {"sw"})] == [
+        "",
+        "",
+        "sw",
+    ]
+
+
 @pytest.mark.parametrize("code", sorted(FOREIGN))
 def test_no_other_language_has_the_letters_of_a_covered_one(code: str) -> None:
     assert not languages.looks_like(FOREIGN[code], languages.covered_languages())
