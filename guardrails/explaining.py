@@ -68,10 +68,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """What the words of the heaviest stretch weigh. `sure`: enough to stop it; `doubtful`: enough to ask a judge."""
+    """What the words of the heaviest stretch weigh. `sure`: enough to stop it; `doubtful`: enough to ask a judge.
+
+    `judged`: the policy has one.
+    """
 
     weight: float
     sure: bool
+    judged: bool
     quote: str
     shares: tuple[Share, ...]
 
@@ -96,7 +100,7 @@ class Reading:
 
     @property
     def acting(self) -> tuple[Match, ...]:
-        return tuple(match for match in self.matches if not match.refuted)
+        return tuple(one for one in self.matches if not one.refuted and (one.judged or not one.rule.grey))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,11 @@ def _readings(body: str, seen: Screening, policy: Policy, stage: str) -> Iterato
         rules = _matches(view, found, Found(scan, hits, view.source), body, policy, stage)
         words = _words(view.text, sorted([*scan.hits(), *hits]))
         settled = any(not match.rule.grey and not match.refuted for match in rules)
-        together = None if settled else _together(view, found, body, seen.language, stage)
+        together = None if settled else _together(view, found, body, seen.language, stage, judged=policy.judged(stage))
         yield Reading(view.name, view.text[:LETTERS].strip(), len(view.text) > LETTERS, words, rules, together)
 
 
-def _together(view: View, found: Found, body: str, language: str, stage: str) -> Together | None:
+def _together(view: View, found: Found, body: str, language: str, stage: str, *, judged: bool) -> Together | None:
     heaviest, weigh = screen.weighed(view, found, language, stage), weights(stage)
     if not heaviest:
         return None
@@ -172,7 +176,7 @@ def _together(view: View, found: Found, body: str, language: str, stage: str) ->
     shares += [Share("word", (word,), weight) for word, weight in weigh.wording.shares(read)]
     shares.sort(key=lambda share: -abs(share.weight))
     quote, sure = _quote(view, (heaviest.start, heaviest.end), body), heaviest.weight >= SURE
-    return Together(heaviest.weight, sure, quote, tuple(shares[:_MOST_SHARES]))
+    return Together(heaviest.weight, sure, judged, quote, tuple(shares[:_MOST_SHARES]))
 
 
 def _matches(view: View, found: Found, bare: Found, body: str, policy: Policy, stage: str) -> tuple[Match, ...]:
