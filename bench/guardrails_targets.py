@@ -65,11 +65,9 @@ def of_rows(verdicts: Sequence[Verdict], in_documents: Sequence[Verdict]) -> lis
 def of_unseen(verdicts: Sequence[Verdict], of: str) -> list[Target]:
     """Our own sentences that nothing was widened for or learned from, of all languages together."""
     kinds = grouped(verdicts, lambda verdict: verdict.row.family)
-    found = [
-        _at_least(f"{of}: {kind}", limit, kinds[kind], blocked) for kind, limit in _CAUGHT.items() if kind in kinds
-    ]
-    return found + [_at_most(f"{of}: {kind}", limit, kinds[kind], _held)
-                    for kind, limit in _PASSED.items() if kind in kinds]  # fmt: skip
+    caught = (_at_least(f"{of}: {kind}", _CAUGHT[kind], kinds[kind], blocked) for kind in _CAUGHT if kind in kinds)
+    passed = (_at_most(f"{of}: {kind}", _PASSED[kind], kinds[kind], _held) for kind in _PASSED if kind in kinds)
+    return [*caught, *passed]
 
 
 def blocked(verdict: Verdict) -> bool:

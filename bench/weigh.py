@@ -54,8 +54,8 @@ ORDINARY: Final = 2  # what an ordinary message counts for, beside an attack
 HARDER: Final = 6  # what a look-alike does
 BROAD: Final = frozenset({"own-u", "own-w"})  # which have what people ask of any assistant, and count twice for it
 PROBES: Final = 8  # what an attack counts for that a pack is proved by
-FOUND: Final = 3  # what one does that somebody made in earnest
-OURS: Final = 25  # what one counts for that a pack is proved by
+IN_EARNEST: Final = 3  # what one does that somebody made who was no author of ours
+OURS: Final = 25  # what a look-alike counts for that a pack is proved by
 ROUNDS: Final = 3  # each time, an attack's heaviest stretch is taken for the attack
 STRENGTH: Final = 0.15  # of what speaks for a weight, against its being 0
 COPIES: Final = 3  # of each example, that lack some concepts
@@ -95,10 +95,16 @@ def example(row: Row, before: str = "", behind: str = "") -> Example:
     if row.set in BROAD:
         counts *= 2
     elif row.label == "attack":
-        counts = PROBES if row.set == PACKS else 1 if row.set in _OURS else FOUND
+        counts = _of_attack(row.set)
     start = len(normalise.fold(before)) - 1 if before else 0
     inside = start, min(start + len(normalise.fold(row.text)), len(view.text))
     return Example(row.label == "attack", counts, tuple(found.concepts_of(spoken)), view.text, inside)
+
+
+def _of_attack(set_: str) -> int:
+    if set_ == PACKS:
+        return PROBES
+    return 1 if set_ in _OURS else IN_EARNEST
 
 
 def buried(rows: Sequence[Row], chance: random.Random) -> Iterator[Example]:
